@@ -1,0 +1,120 @@
+"""A model-operations toolkit for small language models.
+
+The public names: one function a verb, and the values that travel between them. Each is loaded when it is first asked
+for, so that importing llmops costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmops.core.comparison import Comparison as Comparison
+    from llmops.core.comparison import Difference as Difference
+    from llmops.core.comparison import Pick as Pick
+    from llmops.core.context import Surroundings as Surroundings
+    from llmops.core.dataset import DatasetManifest as DatasetManifest
+    from llmops.core.dataset import Message as Message
+    from llmops.core.dataset import Row as Row
+    from llmops.core.errors import LlmopsError as LlmopsError
+    from llmops.core.errors import Refusal as Refusal
+    from llmops.core.errors import RequestError as RequestError
+    from llmops.core.health import HealthReport as HealthReport
+    from llmops.core.outcome import Outcome as Outcome
+    from llmops.core.plan import Decision as Decision
+    from llmops.core.plan import Plan as Plan
+    from llmops.core.plan import Wishes as Wishes
+    from llmops.core.recipe import SFT as SFT
+    from llmops.core.recipe import Baselines as Baselines
+    from llmops.core.recipe import Classify as Classify
+    from llmops.core.recipe import Conversation as Conversation
+    from llmops.core.recipe import Cut as Cut
+    from llmops.core.recipe import Data as Data
+    from llmops.core.recipe import Evaluation as Evaluation
+    from llmops.core.recipe import Labelled as Labelled
+    from llmops.core.recipe import LoRA as LoRA
+    from llmops.core.recipe import PromptReply as PromptReply
+    from llmops.core.recipe import Recipe as Recipe
+    from llmops.core.recipe import Reply as Reply
+    from llmops.core.recipe import Source as Source
+    from llmops.core.recipe import Training as Training
+    from llmops.core.report import Answer as Answer
+    from llmops.core.report import EvalReport as EvalReport
+    from llmops.core.report import Score as Score
+    from llmops.core.report import Subject as Subject
+    from llmops.core.run import Run as Run
+    from llmops.core.run import StepRecord as StepRecord
+    from llmops.core.serving import Endpoint as Endpoint
+    from llmops.core.serving import Exchange as Exchange
+    from llmops.core.serving import Feedback as Feedback
+    from llmops.core.serving import Sampling as Sampling
+    from llmops.core.version import ModelVersion as ModelVersion
+    from llmops.core.version import Promotion as Promotion
+    from llmops.core.views import TokenView as TokenView
+    from llmops.pipeline import ask_held_out as ask_held_out
+    from llmops.pipeline import chat as chat
+    from llmops.pipeline import compare as compare
+    from llmops.pipeline import curate as curate
+    from llmops.pipeline import evaluate as evaluate
+    from llmops.pipeline import feedback as feedback
+    from llmops.pipeline import health as health
+    from llmops.pipeline import inspect_reply as inspect_reply
+    from llmops.pipeline import inspect_row as inspect_row
+    from llmops.pipeline import listing as listing
+    from llmops.pipeline import load as load
+    from llmops.pipeline import measure_cheap as measure_cheap
+    from llmops.pipeline import new as new
+    from llmops.pipeline import outcome as outcome
+    from llmops.pipeline import pick as pick
+    from llmops.pipeline import plan as plan
+    from llmops.pipeline import predict as predict
+    from llmops.pipeline import prepare as prepare
+    from llmops.pipeline import promote as promote
+    from llmops.pipeline import register as register
+    from llmops.pipeline import rollback as rollback
+    from llmops.pipeline import run as run
+    from llmops.pipeline import serve as serve
+    from llmops.pipeline import show as show
+    from llmops.pipeline import side_by_side as side_by_side
+    from llmops.pipeline import stop as stop
+    from llmops.pipeline import train as train
+    from llmops.store.workspace import Workspace as Workspace
+
+__version__ = "0.1.0"
+
+# The same names again, by the module that each is loaded from (a test compares the two lists).
+_HOMES = {
+    "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_reply inspect_row listing
+        load measure_cheap new outcome pick plan predict prepare promote register rollback run serve show side_by_side
+        stop train""",
+    "llmops.store.workspace": "Workspace",
+    "llmops.core.context": "Surroundings",
+    "llmops.core.errors": "LlmopsError Refusal RequestError",
+    "llmops.core.recipe": """Baselines Classify Conversation Cut Data Evaluation Labelled LoRA PromptReply Recipe Reply
+        SFT Source Training""",
+    "llmops.core.dataset": "DatasetManifest Message Row",
+    "llmops.core.plan": "Decision Plan Wishes",
+    "llmops.core.run": "Run StepRecord",
+    "llmops.core.report": "Answer EvalReport Score Subject",
+    "llmops.core.comparison": "Comparison Difference Pick",
+    "llmops.core.version": "ModelVersion Promotion",
+    "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
+    "llmops.core.health": "HealthReport",
+    "llmops.core.outcome": "Outcome",
+    "llmops.core.views": "TokenView",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'llmops' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return [*__all__, "__version__"]

@@ -1,0 +1,80 @@
+"""The verbs that judge a model: `evaluate compare register promote rollback`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+import llmops
+from llmops.cli.session import FetchingSession, Session
+
+Version = Annotated[str, Argument(metavar="VERSION", help="A version: tone:2, or a name for its newest one.")]
+
+
+def evaluate(
+    ref: Annotated[
+        str, Argument(metavar="REF", help="A run or a version (tone:2, tone@production), or last.")
+    ] = "last",
+    session: FetchingSession = FetchingSession(),
+) -> None:
+    """Measure a model on its held-out rows: every score with its n and interval, every answer kept.
+
+    Example: llmops evaluate tone:1
+    """
+    session.show(llmops.evaluate(ref, session.at))
+
+
+def compare(
+    baseline: Annotated[str, Argument(metavar="BASELINE", help="A report, a version or a run: what is there now.")],
+    challenger: Annotated[
+        str, Argument(metavar="CHALLENGER", help="A report, a version or a run: what might be better.")
+    ],
+    session: Session = Session(),
+) -> None:
+    """Is the challenger better than the baseline, or is it noise? Paired; two different suites are refused.
+
+    Example: llmops compare tone:1 tone:2
+    """
+    session.show(llmops.compare(baseline, challenger, session.at))
+
+
+def register(
+    report: Annotated[
+        str, Argument(metavar="REPORT", help="The report of what to keep: its id, a prefix, or last.")
+    ] = "last",
+    session: Session = Session(),
+) -> None:
+    """Keep what a report measured as the next numbered version, with its lineage back to the rows.
+
+    Example: llmops register last
+    """
+    session.show(llmops.register(report, session.at))
+
+
+def promote(
+    version: Version,
+    comparison: Annotated[
+        str | None, Option("--comparison", metavar="ID", help="The evidence; found if left out.")
+    ] = None,
+    because: Annotated[
+        str | None, Option("--because", metavar="TEXT", help="Override a refusal; kept with your name.")
+    ] = None,
+    session: Session = Session(),
+) -> None:
+    """Let a version answer as NAME@production, on evidence. A refusal is recorded too, and ends with exit code 1.
+
+    Example: llmops promote tone:2
+    """
+    session.show(llmops.promote(version, session.at, comparison, because))
+
+
+def rollback(
+    name: Annotated[str, Argument(metavar="NAME", help="Name of the model.")],
+    session: Session = Session(),
+) -> None:
+    """Let the version before answer as NAME@production again. Nothing is deleted: this is one more event.
+
+    Example: llmops rollback tone
+    """
+    session.show(llmops.rollback(name, session.at))

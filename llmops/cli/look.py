@@ -1,0 +1,65 @@
+"""The verbs that look: `inspect show list`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+import llmops
+from llmops.cli.session import FetchingSession, Session
+from llmops.core.errors import RequestError
+
+
+def inspect(
+    ref: Annotated[str, Argument(metavar="REF", help="A dataset (with --row), or a version or run (with --prompt).")],
+    row: Annotated[int | None, Option("--row", metavar="N", help="Number of a training row, from 0.")] = None,
+    base: Annotated[
+        str | None, Option("--base", help="Whose tokens to show for a row; the default base if left out.")
+    ] = None,
+    prompt: Annotated[str | None, Option("--prompt", metavar="TEXT", help="Ask the model this.")] = None,
+    reply: Annotated[
+        str | None, Option("--reply", metavar="TEXT", help="Judge this reply; the model's own if left out.")
+    ] = None,
+    session: FetchingSession = FetchingSession(),
+) -> None:
+    """See tokens: of a row, which of them training learns; of a reply, how likely each was and what else might come.
+
+    Example: llmops inspect last --row 0
+    """
+    if (row is None) == (prompt is None):
+        raise RequestError(
+            "inspect needs either --row or --prompt", "llmops inspect last --row 0; llmops inspect tone --prompt TEXT"
+        )
+    if prompt is not None:
+        session.show(llmops.inspect_reply(ref, prompt, reply, session.at))
+        return
+    assert row is not None
+    session.show(llmops.inspect_row(ref, row, base, session.at))
+
+
+def show(
+    ref: Annotated[
+        str, Argument(metavar="REF", help="Anything by its name, id or prefix: tone:2, last, rp-3f…")
+    ] = "last",
+    session: Session = Session(),
+) -> None:
+    """Show one stored thing: a run, a version, a plan, a dataset, a report, a comparison.
+
+    Example: llmops show tone:1
+    """
+    session.show(llmops.show(ref, session.at))
+
+
+def list_(
+    kind: Annotated[
+        str,
+        Argument(metavar="KIND", help="versions, runs, plans, datasets, reports, comparisons, promotions, catalogue …"),
+    ] = "versions",
+    session: Session = Session(),
+) -> None:
+    """List what is kept of one kind, oldest first.
+
+    Example: llmops list runs
+    """
+    session.show(llmops.listing(kind, session.at))

@@ -1,0 +1,90 @@
+"""`Row` and `DatasetManifest`: which rows, from where, and what became of every one that was read."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from llmops.core.recipe import Task
+from llmops.core.value import Fact, Value
+
+Role = Literal["system", "user", "assistant"]
+
+
+class Message(Value):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Row(Value):
+    """One example. `messages` is what the model sees; the last one, by the assistant, is what it learns.
+
+    `text` is the bare input (what a linear model sees) and `label` its label, where the task is to classify.
+    `id` is a hash of the content; `group` decides its side of the split.
+    """
+
+    id: str
+    messages: tuple[Message, ...] = Field(min_length=2)
+    text: str
+    label: str | None = None
+    fields: dict[str, str] = Field(default_factory=dict)
+    group: str
+    source: str
+    line: int
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """Everything before the reply."""
+        return self.messages[:-1]
+
+    @property
+    def reply(self) -> str:
+        """What the model should say."""
+        return self.messages[-1].content
+
+
+class DroppedRow(Value):
+    """A row that was read and not kept: where it stood, which step dropped it, and why."""
+
+    source: str
+    line: int
+    step: str
+    reason: str
+    text: str
+
+
+class SourceRecord(Value):
+    """A source as it was found: its pin, licence and number of rows."""
+
+    from_: str = Field(alias="from")
+    sha256: str
+    licence: str | None
+    rows_read: int
+
+
+class DatasetManifest(Fact):
+    """The rows of one preparation. kept + dropped = read, always."""
+
+    prefix: ClassVar[str] = "ds"
+
+    name: str
+    task: Task
+    sources: tuple[SourceRecord, ...]
+    rows_read: int
+    rows_train: int
+    rows_heldout: int
+    dropped: dict[str, int] = Field(description="reason: number of rows")
+    files: dict[str, str] = Field(description="file in the folder: sha256")
+
+    @property
+    def rows_dropped(self) -> int:
+        return sum(self.dropped.values())
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> DatasetManifest:
+        if self.rows_train + self.rows_heldout + self.rows_dropped != self.rows_read:
+            raise ValueError("kept + dropped is not read")
+        return self

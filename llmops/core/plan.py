@@ -1,0 +1,104 @@
+"""`Plan`: what exactly will run on this machine, and why each number."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from llmops.core.recipe import Precision, Recipe
+from llmops.core.value import Fact, Value
+
+Scalar = str | int | float | bool | tuple[str, ...]
+
+
+class Wishes(Value):
+    """Machine matters, kept out of the recipe: what the person asked of this one machine."""
+
+    device: str | None = None
+    threads: int | None = Field(None, ge=1)
+    max_memory_gb: float | None = Field(None, gt=0)
+    budget_s: float | None = Field(None, gt=0, description="training should take at most this long")
+
+
+class Machine(Value):
+    """This machine as `plan` saw it, once."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    free_bytes: int
+    device: str = Field(description="cpu or cuda")
+    float32_flops: float = Field(description="measured rate of a matrix product, operations a second")
+    bfloat16_flops: float = Field(description="the same in bfloat16; 0 where the processor has no instructions for it")
+
+
+class Knobs(Value):
+    """Every number that training reads. Nothing is open here."""
+
+    method: Literal["lora"]
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...] = Field(description="names of the linear layers that get an adapter")
+    learning_rate: float
+    schedule: Literal["linear"]
+    warmup_share: float
+    weight_decay: float
+    clip_norm: float
+    epochs: float
+    batch_rows: int
+    steps: int
+    max_tokens: int
+    precision: Precision
+    attention: Literal["eager", "sdpa"]
+    template: str = Field(description="base: its own chat template; plain: ours, for a base without one")
+    device: str
+    threads: int
+    checkpoint_every: int
+    seed: int
+
+
+class Decision(Value):
+    """One resolved knob: its value, and the sentence that says why."""
+
+    field: str
+    value: Scalar
+    because: str
+
+
+class BaseModelRecord(Value):
+    """The base model as it was found: the name in the recipe, the pin, and its size."""
+
+    name: str
+    sha256: str
+    family: str
+    parameters: int
+    licence: str | None = None
+
+
+class Plan(Fact):
+    """A recipe, its rows and its base, with every open knob resolved. Only a plan can be trained."""
+
+    prefix: ClassVar[str] = "pl"
+
+    recipe: Recipe
+    dataset: str = Field(description="id of the DatasetManifest")
+    base: BaseModelRecord
+    knobs: Knobs
+    decisions: tuple[Decision, ...]
+    train_tokens: int = Field(description="real tokens in one pass")
+    left_out: tuple[str, ...] = Field((), description="ids of training rows longer than max_tokens; never cut")
+    seconds_expected: float
+    memory_bytes_expected: int
+    replaces: str | None = Field(None, description="the plan that this one shrank")
+
+    @model_validator(mode="after")
+    def _every_knob_is_decided(self) -> Plan:
+        decided = {decision.field: decision.value for decision in self.decisions}
+        for field, value in self.knobs:
+            if field not in decided:
+                raise ValueError(f"knob {field!r} has no decision")
+            if decided[field] != value:
+                raise ValueError(f"knob {field!r} is {value!r}, but its decision says {decided[field]!r}")
+        return self

@@ -1,0 +1,79 @@
+"""`EvalReport`: what a model can do, measured how. n and an interval beside every score; every answer kept."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from llmops.core.value import Fact, Value
+
+SubjectKind = Literal["majority", "word_list", "tfidf", "frozen", "base", "tuned", "endpoint"]
+
+# Where a lower number is the better one.
+LOWER_IS_BETTER = frozenset({"bits_per_byte"})
+
+
+class Suite(Fact):
+    """What was asked: which rows, measured how. Two reports are comparable only where their suites are equal."""
+
+    prefix: ClassVar[str] = "su"
+
+    dataset: str
+    rows_sha256: str = Field(description="of the ids of the rows, in order")
+    measures: tuple[str, ...] = Field(description="the first decides")
+    slices: tuple[str, ...]
+
+
+class Subject(Value):
+    """Who was asked. `ref` is a run id, a version (`tone:2`) or the base's name; `cost` ranks kinds by price."""
+
+    kind: SubjectKind
+    ref: str
+
+    @property
+    def cost(self) -> int:
+        """0 is cheapest: what an answer costs to compute, as an order of kinds."""
+        return ("majority", "word_list", "tfidf", "frozen", "base", "tuned", "endpoint").index(self.kind)
+
+
+class Score(Value):
+    """A number with its uncertainty: a 95 % interval over `n` rows, and the same by slice (`domain=tweets`)."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    slices: dict[str, Score] = Field(default_factory=dict)
+
+
+class Answer(Value):
+    """One row as it was answered. `marks` holds what each measure made of it (for accuracy, 0.0 or 1.0)."""
+
+    row: str
+    prompt: str
+    expected: str
+    answered: str
+    marks: dict[str, float]
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="bytes of the reply, where a mark is a rate a byte"
+    )
+    probability: float | None = None
+    fields: dict[str, str] = Field(default_factory=dict)
+
+
+class EvalReport(Fact):
+    """One subject on one suite. `answers` is stored beside it as `answers.jsonl`."""
+
+    prefix: ClassVar[str] = "rp"
+
+    subject: Subject
+    suite: Suite
+    scores: dict[str, Score]
+    answers: tuple[Answer, ...]
+
+    @property
+    def main(self) -> Score:
+        """The score that decides."""
+        return self.scores[self.suite.measures[0]]

@@ -1,0 +1,1 @@
+"""Evaluation: one subject on one suite becomes an `EvalReport`."""

@@ -1,0 +1,19 @@
+"""Every measure by its name. Importing this loads `evaluate`, and with it torch: import it late."""
+
+from __future__ import annotations
+
+import evaluate
+
+from llmops.evals.metrics.accuracy import Accuracy
+from llmops.evals.metrics.bits_per_byte import BitsPerByte
+from llmops.evals.metrics.exact_match import ExactMatch
+from llmops.evals.metrics.macro_f1 import MacroF1
+from llmops.evals.metrics.pick_reply import PickReply
+
+METRICS: dict[str, type[evaluate.Metric]] = {
+    "accuracy": Accuracy,
+    "macro_f1": MacroF1,
+    "bits_per_byte": BitsPerByte,
+    "exact_match": ExactMatch,
+    "pick_reply": PickReply,
+}

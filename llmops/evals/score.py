@@ -1,0 +1,125 @@
+"""From what a subject said of each row to a report: scores with intervals, overall and by slice, every answer kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from llmops.core.context import Track, silent
+from llmops.core.dataset import Row
+from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.report import Answer, EvalReport, Score, Subject, Suite
+from llmops.evals import intervals, metrics
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+class Failed(NamedTuple):
+    """A row that a model could not answer, and the text of its error."""
+
+    why: str
+
+
+class Said(NamedTuple):
+    """What a subject answered to a row: "" where it was not asked for a text."""
+
+    text: str = ""
+    probability: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of every row: what the metric is given, and the mark it makes of each row.
+
+    `weights` is empty except where marks are rates; `marks` is empty where a row by itself has none (macro-F1).
+    """
+
+    metric: str
+    predictions: Sequence[Any]
+    references: Sequence[Any]
+    marks: Sequence[float] = ()
+    weights: Sequence[float] = ()
+
+    def score(self, places: Sequence[int]) -> Score:
+        """The score of the rows at `places`."""
+        predictions, references = [self.predictions[i] for i in places], [self.references[i] for i in places]
+        value = metrics.compute(self.metric, predictions, references)
+        if self.weights:
+            low, high = intervals.bootstrap([self.marks[i] for i in places], [self.weights[i] for i in places])
+        elif self.marks:
+            low, high = intervals.wilson(sum(self.marks[i] for i in places), len(places))
+        else:
+            low, high = intervals.bootstrap_macro_f1(intervals.confusion(references, predictions))
+        return Score(metric=self.metric, value=value, low=min(low, value), high=max(high, value), n=len(places))
+
+    def sliced(self, slices: dict[str, list[int]], n: int) -> Score:
+        """The score of all `n` rows, and of each slice. One row has no spread to draw again: no bootstrap."""
+        kept = {name: places for name, places in slices.items() if len(places) > 1 or not self.weights}
+        return self.score(range(n)).replace(slices={name: self.score(places) for name, places in kept.items()})
+
+
+def report(
+    subject: Subject, suite: Suite, rows: Sequence[Row], measured: Sequence[Measured], said: Sequence[Said]
+) -> EvalReport:
+    """The report of what was `said` to each of `rows`, as it was `measured`."""
+    slices: dict[str, list[int]] = {}
+    for name in suite.slices:
+        for place, row in enumerate(rows):
+            if name in row.fields:
+                slices.setdefault(f"{name}={row.fields[name]}", []).append(place)
+    slices = dict(sorted(slices.items()))
+    answers = [
+        Answer(
+            row=row.id,
+            prompt=row.text,
+            expected=row.reply if row.label is None else row.label,
+            answered=answer.text,
+            marks={one.metric: one.marks[place] for one in measured if one.marks},
+            weights={one.metric: one.weights[place] for one in measured if one.weights},
+            probability=answer.probability,
+            fields=row.fields if answer.error is None else {**row.fields, "error": answer.error},
+        )
+        for place, (row, answer) in enumerate(zip(rows, said, strict=True))
+    ]
+    scores = {one.metric: one.sliced(slices, len(rows)) for one in measured}
+    return EvalReport(subject=subject, suite=suite, scores=scores, answers=tuple(answers))
+
+
+def ask_each(
+    ask: Callable[[Sequence[Item], Track], Sequence[Found]], items: Sequence[Item], track: Track
+) -> list[Found | Failed]:
+    """What `ask` says to `items`; where it raises, each item is asked by itself, and a failure costs that item only.
+
+    Raises `LlmopsError` where every item fails, and `RequestError` as it comes.
+    """
+    try:
+        return list(ask(items, track))
+    except RequestError:
+        raise
+    except Exception:  # a model raises what it likes; what is wrong with which row shows below
+        found = [_ask_one(ask, item) for item in track(items, "row by row", len(items))]
+        check_some_answered(found)
+        return found
+
+
+def _ask_one(ask: Callable[[Sequence[Item], Track], Sequence[Found]], item: Item) -> Found | Failed:
+    try:
+        return ask([item], silent)[0]
+    except RequestError:
+        raise
+    except Exception as error:
+        what = error.what if isinstance(error, LlmopsError) else f"{type(error).__name__}: {error}"
+        return Failed(what[:500])
+
+
+def check_some_answered(found: Sequence[Any]) -> None:
+    """Raise `LlmopsError` where all of `found` is `Failed`: a score of nothing would say something about the model."""
+    failures = [one for one in found if isinstance(one, Failed)]
+    if failures and len(failures) == len(found):
+        raise LlmopsError(
+            f"the model answered none of {len(found)} rows: {failures[0].why}",
+            "if its training diverged, lower training.learning_rate; else look at one row with `llmops inspect`",
+        )

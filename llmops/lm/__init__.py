@@ -1,0 +1,1 @@
+"""Floor 1: everything that knows tokens, weights and devices."""

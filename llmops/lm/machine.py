@@ -1,0 +1,75 @@
+"""Look at this machine once: processor, memory, and how fast it multiplies matrices in each precision."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from pathlib import Path
+
+from llmops.core.plan import Machine
+
+SIDE = 1536  # of the square matrices that are multiplied: 7 GFLOP a product
+
+
+def look(device: str | None = None) -> Machine:
+    """What this machine is, measured in about a second. `device` None takes a GPU where there is one."""
+    import psutil
+    import torch
+
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    memory = psutil.virtual_memory()
+    total, free = memory.total, memory.available
+    if chosen.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info()
+    return Machine(
+        processor=torch.cuda.get_device_name() if chosen.startswith("cuda") else _processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=total,
+        free_bytes=free,
+        device=chosen,
+        float32_flops=measure_flops("float32", chosen),
+        bfloat16_flops=measure_flops("bfloat16", chosen) if has_fast_bfloat16(chosen) else 0.0,
+    )
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def has_fast_bfloat16(device: str) -> bool:
+    """Whether the processor has instructions for bfloat16 products. Without, one large product takes a minute."""
+    if device.startswith("cuda"):
+        return True
+    path = Path("/proc/cpuinfo")
+    words = set(path.read_text().split()) if path.exists() else set()
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def measure_flops(precision: str, device: str) -> float:
+    """Operations a second of a large square product, best of a few; rounded to two digits, because it wavers."""
+    import torch
+
+    square = torch.ones(SIDE, SIDE, dtype=getattr(torch, precision), device=device)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        square @ square
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return float(f"{2 * SIDE**3 / best:.2g}")
+
+
+def peak_memory_bytes(device: str = "cpu") -> int:
+    """The most memory this process has held so far: on the GPU, else resident."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,107 @@
+"""Packs: several rows in one sequence, every shared beginning computed once, no row seeing another.
+
+Rows that begin alike (the same question, the same conversation before four replies) share those tokens as in a
+trie. A token attends to its own ancestors only, at its own position in its row, so its hidden state is the one it
+would have had in a row by itself, and so is the gradient. There is no padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+PACK_TOKENS = {"cpu": 512, "cuda": 4096}
+
+
+def pack_tokens(device: str) -> int:
+    """How many tokens go into one pack: more costs attention across rows, fewer cost small products."""
+    return PACK_TOKENS["cuda" if device.startswith("cuda") else "cpu"]
+
+
+@dataclass
+class Pack:
+    """T tokens of some rows. `paths[k][t]` is where token t of row `rows[k]` stands in the pack."""
+
+    rows: list[int] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    paths: list[list[int]] = field(default_factory=list)
+    children: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def path(self, row: Sequence[int]) -> list[int]:
+        """Where the beginning of `row` that is here already stands."""
+        found: list[int] = []
+        for token in row:
+            place = self.children.get((found[-1] if found else -1, token))
+            if place is None:
+                break
+            found.append(place)
+        return found
+
+    def add(self, index: int, row: Sequence[int]) -> None:
+        """Append what `row` does not share."""
+        path = self.path(row)
+        for position in range(len(path), len(row)):
+            self.children[(path[-1] if path else -1, row[position])] = len(self.ids)
+            path.append(len(self.ids))
+            self.ids.append(row[position])
+            self.positions.append(position)
+        self.rows.append(index)
+        self.paths.append(path)
+
+
+def pack_rows(rows: Sequence[Sequence[int]], most_tokens: int) -> Iterator[Pack]:
+    """Every row in exactly one pack of at most `most_tokens`; a row that is longer has a pack to itself.
+
+    Rows are taken in lexical order, so that those that begin alike meet.
+    """
+    pack = Pack()
+    for index in sorted(range(len(rows)), key=lambda index: list(rows[index])):
+        new = len(rows[index]) - len(pack.path(rows[index]))
+        if pack.rows and len(pack.ids) + new > most_tokens:
+            yield pack
+            pack = Pack()
+        pack.add(index, rows[index])
+    if pack.rows:
+        yield pack
+
+
+def mask_of(pack: Pack, dtype: torch.dtype, device: str) -> torch.Tensor:
+    """The additive attention mask 11TT: 0 where a token may look (itself and its ancestors), else the lowest number."""
+    import numpy as np
+    import torch
+
+    size = len(pack.ids)
+    seen_TT = np.zeros((size, size), dtype=bool)
+    for path in pack.paths:
+        place = np.asarray(path)
+        seen_TT[place[:, None], place[None, :]] |= np.tri(len(place), dtype=bool)
+    mask_TT = torch.zeros(size, size, dtype=dtype)
+    mask_TT.masked_fill_(~torch.from_numpy(seen_TT), torch.finfo(dtype).min)
+    return mask_TT[None, None].to(device)
+
+
+def hidden_states(model: Any, pack: Pack, device: str) -> torch.Tensor:
+    """Last hidden states (after the final norm) of a pack, TD. `model` may carry a PEFT adapter."""
+    import torch
+
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner.get_decoder()(
+        input_ids=torch.tensor([pack.ids], device=device),
+        position_ids=torch.tensor([pack.positions], device=device),
+        attention_mask=mask_of(pack, inner.dtype, device),
+        use_cache=False,
+    ).last_hidden_state[0]
+
+
+def logits_of(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
+    """Float32 logits NV of chosen hidden states, with the final soft cap where the family has one."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    logits_NV = inner.get_output_embeddings()(hidden_ND).float()
+    cap = getattr(inner.config, "final_logit_softcapping", None)
+    return cap * (logits_NV / cap).tanh() if cap else logits_NV

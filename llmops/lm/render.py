@@ -1,0 +1,124 @@
+"""`Renderer`: messages to token ids, the one way for training, evaluation and serving.
+
+The model's own chat template is rendered once per sequence of roles, with a marker in place of each content. The
+text between markers is tokenised with its control tokens; contents are tokenised without, so a control token that
+a person types stays text. `Example.trained` marks what training learns: the reply and its end token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+from llmops.core.dataset import Message
+from llmops.core.errors import LlmopsError
+from llmops.core.views import TokenView
+
+# Private-use characters cannot occur in a template; the number between them says which message stood there.
+MARKER = re.compile("\ue000(\\d+)\ue001")
+PLAIN = {"system": "{}\n\n", "user": "User: {}\n", "assistant": "Assistant: {}"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as training sees it: token ids, and for each whether it is learned (predicted from what precedes it)."""
+
+    ids: list[int]
+    trained: list[bool]
+
+
+class Renderer:
+    """Renders with the base's own template (`base`), or with ours (`plain`) for a base that has none."""
+
+    def __init__(self, tokenizer: Any, template: str = "base") -> None:
+        if template == "base" and not tokenizer.chat_template:
+            raise LlmopsError("this base has no chat template", "plan with template 'plain', or take a chat base")
+        self.tokenizer = tokenizer
+        self.template = template
+        self._skeleton = lru_cache(maxsize=256)(self._render_roles)
+        self._pieces = lru_cache(maxsize=256)(self._tokenise_skeleton)
+        self._one_at_a_time = Lock()
+        end = self._tail(("user", "assistant"))
+        self.end_ids = frozenset({end, tokenizer.eos_token_id} - {None})
+        self.end_id = end
+
+    # The skeleton: what stands around the contents.
+
+    def _render_roles(self, roles: tuple[str, ...], open_reply: bool) -> str:
+        marked = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
+        if self.template == "plain":
+            bos = self.tokenizer.bos_token or ""
+            text = "".join(PLAIN[turn["role"]].format(turn["content"]) for turn in marked)
+            return bos + text + ("Assistant: " if open_reply else "")
+        try:
+            return str(self.tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=open_reply))
+        except Exception as error:  # templates raise what they like
+            raise LlmopsError(f"the base's template refuses {', '.join(roles)}: {error}", "change the roles") from error
+
+    def _tokenise_skeleton(self, roles: tuple[str, ...], open_reply: bool) -> list[list[int] | int]:
+        """Token ids between the contents, and the index of the message where a content goes."""
+        parts = MARKER.split(self._skeleton(roles, open_reply))
+        if [int(index) for index in parts[1::2]] != list(range(len(roles))):
+            raise LlmopsError("the base's template drops or repeats a message", "use a base whose template keeps all")
+        pieces: list[list[int] | int] = []
+        for place, part in enumerate(parts):
+            pieces.append(int(part) if place % 2 else self._ids(part, control=True))
+        return pieces
+
+    def _ids(self, text: str, control: bool) -> list[int]:
+        if not text:
+            return []
+        with self._one_at_a_time:  # a tokenizer's own settings change while it works
+            found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
+        return list(found)
+
+    def _tail(self, roles: tuple[str, ...]) -> int:
+        """The control token that the template puts after a reply, or the end-of-sequence token."""
+        special = set(self.tokenizer.all_special_ids)
+        tail = self._tokenise_skeleton(roles, False)[-1]
+        found = [token for token in tail if token in special] if isinstance(tail, list) else []
+        end = found[0] if found else self.tokenizer.eos_token_id
+        if end is None:
+            raise LlmopsError("this base has no end token", "take a base whose tokenizer names one")
+        return int(end)
+
+    # What callers use.
+
+    def content_ids(self, text: str) -> list[int]:
+        """Token ids of plain text: typed control tokens stay text."""
+        return self._ids(text, control=False)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where a reply begins. Without messages: only what opens a reply."""
+        if not messages:
+            full, rest = self._skeleton(("user",), True), self._skeleton(("user",), False)
+            return self._ids(full[len(rest) :], control=True)
+        ids: list[int] = []
+        for piece in self._pieces(tuple(message.role for message in messages), True):
+            ids += piece if isinstance(piece, list) else self.content_ids(messages[piece].content)
+        return ids
+
+    def reply_ids(self, reply: str) -> list[int]:
+        """Token ids of a reply and its end token."""
+        return [*self.content_ids(reply), self.end_id]
+
+    def example(self, messages: Sequence[Message]) -> Example:
+        """A row for training: the prompt masked, the reply (the last message) and its end token trained."""
+        prompt, reply = self.prompt_ids(messages[:-1]), self.reply_ids(messages[-1].content)
+        return Example(prompt + reply, [False] * len(prompt) + [True] * len(reply))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, control tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def view(self, example: Example) -> list[TokenView]:
+        """Every token with its text, control tokens shown, and whether it is trained."""
+        texts = [self.tokenizer.decode([token], clean_up_tokenization_spaces=False) for token in example.ids]
+        return [
+            TokenView(text=text, id=token, trained=trained)
+            for text, token, trained in zip(texts, example.ids, example.trained, strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""How is it this morning, and what did people say?"""

@@ -1,0 +1,40 @@
+"""Floor 3: one function a verb. The only folder that sees more than one room: values go from door to door here.
+
+Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
+"""
+
+from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
+from llmops.pipeline.life import run
+from llmops.pipeline.look import inspect_reply, inspect_row, listing, outcome, show
+from llmops.pipeline.make import load, new, plan, prepare, stop, train
+from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
+
+__all__ = [
+    "ask_held_out",
+    "chat",
+    "compare",
+    "curate",
+    "evaluate",
+    "feedback",
+    "health",
+    "inspect_reply",
+    "inspect_row",
+    "listing",
+    "load",
+    "measure_cheap",
+    "new",
+    "outcome",
+    "pick",
+    "plan",
+    "predict",
+    "prepare",
+    "promote",
+    "register",
+    "rollback",
+    "run",
+    "serve",
+    "show",
+    "side_by_side",
+    "stop",
+    "train",
+]

@@ -1,0 +1,135 @@
+"""The verbs that judge a model: measured, compared, picked, registered, promoted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmops.core.comparison import Comparison, Pick
+from llmops.core.errors import RequestError
+from llmops.core.plan import Plan
+from llmops.core.recipe import Classify
+from llmops.core.report import LOWER_IS_BETTER, EvalReport, Subject
+from llmops.core.version import ModelVersion, Promotion
+from llmops.pipeline.subjects import fit_cheap_rows, measure, subject_of, suite_of
+from llmops.store.files import copy_files
+from llmops.store.workspace import Workspace
+
+
+def evaluate(ref: str, at: Workspace) -> EvalReport:
+    """Measure a run or a version on the held-out rows of its plan."""
+    subject, plan, folder = subject_of(ref, at)
+    return measure(subject, plan, folder, at, plan)
+
+
+def measure_cheap(plan: Plan, at: Workspace) -> dict[str, EvalReport]:
+    """The reports of the cheap rows beside a plan, by row name, on its held-out rows. Each is stored."""
+    from llmops.evals.evaluate import evaluate as measure
+    from llmops.evals.evaluate import grade_labels, grade_picks
+    from llmops.evals.suite import reply_options
+    from llmops.experiments.baselines import cosine_pick
+    from llmops.planning.bases import open_model
+
+    rows, suite, task = at.rows(plan.dataset, "heldout"), suite_of(plan, at), plan.recipe.task
+    found: dict[str, EvalReport] = {}
+    if isinstance(task, Classify):
+        baselines, probe = fit_cheap_rows(plan, at, heldout=True)
+        for kind, baseline in baselines.items():
+            chances = baseline.probabilities([row.text for row in rows], probe)
+            found[kind] = grade_labels(Subject(kind=kind, ref=plan.id), suite, rows, task.labels, chances)
+    else:
+        if "pick_reply" in suite.measures:
+            options = reply_options(rows, task.opening)
+            scores = cosine_pick(at.rows(plan.dataset, "train"), rows, options)
+            found["tfidf"] = grade_picks(Subject(kind="tfidf", ref=plan.id), suite, rows, options, scores)
+        model = open_model(plan, None, at.world)
+        found["base"] = measure(model, Subject(kind="base", ref=plan.id), suite, rows, task, at.world.track)
+    for report in found.values():
+        at.put(report)
+    return found
+
+
+def compare(baseline_ref: str, challenger_ref: str, at: Workspace, metric: str | None = None) -> Comparison:
+    """Is the challenger better, by `metric` or the first measure that both have?
+
+    Each side is a report, or a run or version whose newest report counts.
+    """
+    from llmops.experiments.compare import compare as pair
+
+    made = pair(report_of(baseline_ref, at), report_of(challenger_ref, at), metric)
+    at.put(made)
+    return made
+
+
+def pick(reports: Sequence[EvalReport]) -> Pick:
+    """The cheapest row that is not worse than the best."""
+    from llmops.experiments.pick import pick as choose
+
+    return choose(reports)
+
+
+def register(report_ref: str, at: Workspace) -> ModelVersion:
+    """Keep what a report measured as the next version of its recipe's name; what is kept already stays that version."""
+    from llmops.registry.register import register as keep
+
+    report = report_of(report_ref, at)
+    kept = [version for version in at.versions() if version.report == report.id]
+    if kept:
+        return kept[0]
+    if report.subject.kind == "tuned":
+        run = at.run(report.subject.ref)
+        adapter = at.run_folder(run.id) / "adapter"
+        return keep(at, at.get(Plan, run.plan), report, lambda out: copy_files(adapter, out), run.id)
+    plan = at.get(Plan, report.subject.ref)
+    return keep(at, plan, report, fit_cheap_rows(plan, at)[0][report.subject.kind].save)
+
+
+def promote(version_ref: str, at: Workspace, comparison: str | None = None, because: str | None = None) -> Promotion:
+    """Let a version answer as production, on evidence: the comparison named, or one made now with who answers."""
+    from llmops.registry.names import resolve
+    from llmops.registry.promote import promote as decide
+
+    version = resolve(at, version_ref if ":" in version_ref else f"{version_ref}:{at.versions(version_ref)[-1].number}")
+    evidence = at.get(Comparison, comparison) if comparison else evidence_for(version, at)
+    return decide(at, version, evidence, because)
+
+
+def rollback(name: str, at: Workspace) -> Promotion:
+    """Let the version that answered before answer again."""
+    from llmops.registry.promote import rollback as go_back
+
+    return go_back(at, name)
+
+
+def report_of(ref: str, at: Workspace) -> EvalReport:
+    """A report by its id or `last`, or the newest one of a run or version."""
+    if ref == "last" or (ref.startswith("rp-") and any(report_id.startswith(ref) for report_id in at.ids(EvalReport))):
+        return at.get(EvalReport, ref)
+    subject, _, _ = subject_of(ref, at)
+    found = [report for report in at.all(EvalReport) if report.subject.ref == subject.ref]
+    versions = [version for version in at.versions() if version.ref == subject.ref]
+    if found:
+        return found[-1]
+    return at.get(EvalReport, versions[0].report) if versions else evaluate(ref, at)
+
+
+def evidence_for(version: ModelVersion, at: Workspace) -> Comparison:
+    """The version against who answers now, re-examined on its suite; the first against the best cheap row."""
+    from llmops.registry.names import answering
+
+    own, now = at.get(EvalReport, version.report), answering(at, version.name)
+    if now is not None and now.version != version.number:
+        subject, plan, folder = subject_of(f"{version.name}:{now.version}", at)
+        return compare(measure(subject, plan, folder, at, at.get(Plan, version.plan)).id, own.id, at)
+    metric = own.suite.measures[0]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    rivals = [
+        report
+        for report in at.all(EvalReport)
+        if report.suite == own.suite
+        and report.id != own.id
+        and metric in report.scores
+        and report.subject.kind != "tuned"
+    ]
+    if not rivals:
+        raise RequestError(f"nothing was measured beside {version.ref}", "run its recipe, or name a --comparison")
+    return compare(max(rivals, key=lambda report: sign * report.main.value).id, own.id, at)

@@ -1,0 +1,78 @@
+"""The verbs that make a model: from rows to a trained run."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmops.core.dataset import DatasetManifest
+from llmops.core.errors import RequestError
+from llmops.core.plan import Plan, Wishes
+from llmops.core.recipe import Recipe
+from llmops.core.run import Run, RunEvent
+from llmops.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from llmops.data.new import Look
+
+
+def new(file: Path, name: str | None, at: Workspace, columns: dict[str, str] | None = None) -> tuple[Look, str]:
+    """Look at a file of rows; (what was found, a recipe for it as YAML). `columns` says which column is what."""
+    from llmops.data.new import draft, look, recipe_yaml
+
+    found = look(file, **(columns or {}))
+    return found, recipe_yaml(draft(found, name))
+
+
+def load(path_or_name: str, sets: Sequence[str], at: Workspace, search: Sequence[Path] = ()) -> Recipe:
+    """The recipe in a YAML file, with `field=value` changes."""
+    from llmops.data.recipes import apply_sets, load_recipe
+
+    return apply_sets(load_recipe(path_or_name, search), sets)
+
+
+def prepare(recipe: Recipe, at: Workspace) -> DatasetManifest:
+    """Fetch, read, clean and deal the rows of a recipe."""
+    from llmops.data.prepare import prepare as prepare_rows
+
+    return prepare_rows(recipe, at)
+
+
+def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishes = Wishes()) -> Plan:
+    """Decide every open knob for this machine, and store the plan."""
+    from llmops.planning.look import look
+    from llmops.planning.plan import plan as decide
+
+    looked = look(recipe, at.rows(manifest.id, "train"), wishes, at.world)
+    made = decide(recipe, manifest, looked, wishes)
+    at.put(made)
+    return made
+
+
+def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
+    """Carry out a plan, or go on with the run `resume` of it. Stopped, the run is a valid interrupted one."""
+    from llmops.planning.bases import open_base
+    from llmops.training.train import train as carry_out
+
+    if resume is None:
+        moment = at.world.clock()
+        run_id = f"{moment:%Y%m%d}-{plan.recipe.name}-{moment:%H%M%S}{secrets.token_hex(2)}"
+        data = {"name": plan.recipe.name, "plan": plan.id, "dataset": plan.dataset, "steps": plan.knobs.steps}
+        at.add_event(run_id, RunEvent(kind="created", at=moment, data=data))
+    else:
+        run_id = at.run(resume).id
+        if at.run(run_id).status == "finished":
+            return at.run(run_id)
+    base = open_base(plan.recipe.base, at.world)
+    return carry_out(plan, at.rows(plan.dataset, "train"), base.folder, at, run_id)
+
+
+def stop(run_ref: str, at: Workspace) -> Run:
+    """Ask a run to stop after its step. It saves itself and can be resumed."""
+    run = at.run(run_ref)
+    if run.status not in ("running", "created"):
+        raise RequestError(f"run {run.id} is {run.status}, so there is nothing to stop", "see 'llmops list runs'")
+    (at.run_folder(run.id) / "stop").touch()
+    return run

@@ -1,0 +1,165 @@
+"""What several verbs share: who is meant by a name, measured on what, behind which engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops.core.dataset import DatasetManifest, Message
+from llmops.core.errors import RequestError
+from llmops.core.plan import Plan
+from llmops.core.recipe import Classify
+from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
+from llmops.core.version import ModelVersion
+from llmops.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from llmops.experiments.linear import Baseline
+    from llmops.lm.ports import Probe
+    from llmops.serving.gateway import Served
+
+CONTEXT_TOKENS = 2048
+SLOTS = 4
+
+
+def subject_of(ref: str, at: Workspace) -> tuple[Subject, Plan, Path]:
+    """(who, its plan, the folder of its files) of a version (`tone`, `tone:2`, `tone@production`) or a run."""
+    from llmops.registry.names import resolve
+
+    name = ref.replace("@", ":").split(":")[0]
+    if at.versions(name):
+        version = resolve(at, ref)
+        subject = Subject(kind=version.kind, ref=version.ref)
+        return subject, at.get(Plan, version.plan), at.version_folder(version.ref)
+    run = at.run(ref)
+    if run.status != "finished":
+        raise RequestError(f"run {run.id} is {run.status}", f"go on with: llmops train --resume {run.id}")
+    return Subject(kind="tuned", ref=run.id), at.get(Plan, run.plan), at.run_folder(run.id) / "adapter"
+
+
+def suite_of(plan: Plan, at: Workspace) -> Suite:
+    from llmops.evals.suite import make_suite
+
+    manifest = at.get(DatasetManifest, plan.dataset)
+    return make_suite(manifest, plan.recipe.task, at.rows(plan.dataset, "heldout"), plan.recipe.evaluation.slices)
+
+
+def measure(subject: Subject, plan: Plan, folder: Path, at: Workspace, asked: Plan) -> EvalReport:
+    """The report of a subject (made by `plan`) on the held-out rows of the plan `asked`, stored."""
+    from llmops.evals.evaluate import evaluate as measure
+    from llmops.evals.evaluate import grade_labels
+    from llmops.planning.bases import open_model
+
+    rows, suite, task = at.rows(asked.dataset, "heldout"), suite_of(asked, at), asked.recipe.task
+    if subject.kind == "tuned":
+        model = open_model(plan, folder, at.world)
+        report = measure(model, subject, suite, rows, task, at.world.track)
+    elif isinstance(task, Classify):
+        texts, prompts = [row.text for row in rows], [row.prompt for row in rows]
+        chances = label_chances(subject, plan, folder, texts, prompts, at)
+        report = grade_labels(subject, suite, rows, task.labels, chances)
+    else:
+        raise RequestError(f"{subject.ref} picks labels, and {asked.recipe.name} wants replies", "evaluate a tuned one")
+    at.put(report)
+    return report
+
+
+def fit_cheap_rows(
+    plan: Plan, at: Workspace, heldout: bool = False
+) -> tuple[dict[SubjectKind, Baseline], Probe | None]:
+    """(the cheap rows fitted on a plan's training rows, the base's view of its held-out rows where wanted)."""
+    from llmops.data.words import read_word_list
+    from llmops.experiments.cheap import fit_cheap
+    from llmops.planning.bases import open_model
+    from llmops.store.catalogue import DATA
+    from llmops.store.sources import fetch
+
+    task = plan.recipe.task
+    if not isinstance(task, Classify):
+        raise RequestError("cheap rows are fitted for labels only", "register the tuned report")
+    model, rows, words = open_model(plan, None, at.world), at.rows(plan.dataset, "train"), None
+    if (listed := plan.recipe.baselines.word_list) is not None:
+        if listed not in DATA:
+            raise RequestError(f"there is no word list {listed!r} in the catalogue", "see 'llmops list catalogue'")
+        words = read_word_list(fetch(DATA[listed].address, DATA[listed].sha256, at.world, DATA[listed]).path)
+    probe = model.probe([row.prompt for row in rows], task.labels, at.world.track)
+    found = fit_cheap(rows, task.labels, probe, words, at.world.track)
+    asked = [row.prompt for row in at.rows(plan.dataset, "heldout")] if heldout else []
+    return found, model.probe(asked, task.labels, at.world.track) if heldout else None
+
+
+def label_chances(
+    subject: Subject,
+    plan: Plan,
+    folder: Path,
+    texts: Sequence[str],
+    prompts: Sequence[Sequence[Message]],
+    at: Workspace,
+) -> Any:
+    """The probability of each label for each text, NK, by a version of any kind."""
+    from llmops.experiments.baselines import load as load_baseline
+    from llmops.experiments.linear import softmax
+    from llmops.planning.bases import open_model
+
+    assert isinstance(plan.recipe.task, Classify)
+    labels = plan.recipe.task.labels
+    if subject.kind == "tuned":
+        return softmax(open_model(plan, folder, at.world).probe(prompts, labels, at.world.track).logprobs_NK)
+    baseline = load_baseline(folder)
+    seen = baseline.needs_probe
+    probe = open_model(plan, None, at.world).probe(prompts, labels, at.world.track) if seen else None
+    return baseline.probabilities(texts, probe)
+
+
+def served(ref: str, at: Workspace) -> Served:
+    """A version, or a base by its name, behind the engine that answers for it. Close the engine when done."""
+    from llmops.data.mapping import ask
+    from llmops.lm.base import load_tokenizer
+    from llmops.lm.render import Renderer
+    from llmops.planning.bases import base_gguf, open_base
+    from llmops.registry.export import version_gguf
+    from llmops.registry.names import answering, resolve
+    from llmops.serving.engine import ClassifierEngine, LlamaCppEngine
+    from llmops.serving.gateway import Served
+    from llmops.store.catalogue import BASES
+
+    threads = len(os.sched_getaffinity(0))
+    if ref in BASES:
+        base = open_base(ref, at.world)
+        engine = LlamaCppEngine(base_gguf(base, at.world), threads, CONTEXT_TOKENS, SLOTS)
+        return Served(ref, (), engine, Renderer(load_tokenizer(base.folder)))
+    version = resolve(at, ref)
+    plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
+    champion = answering(at, version.name)
+    production = champion is not None and champion.version == version.number
+    aliases = (version.name, f"{version.name}@production") if production else ()
+    if ref == version.name:
+        aliases = (version.name, *aliases[1:])
+    opening = ask(plan.recipe.task, "")[:-1]
+    if version.kind == "tuned":
+        base = open_base(plan.recipe.base, at.world)
+        llama = LlamaCppEngine(version_gguf(at, version, base.folder), threads, CONTEXT_TOKENS, SLOTS)
+        renderer = Renderer(load_tokenizer(base.folder), plan.knobs.template)
+        return Served(version.ref, aliases, llama, renderer, opening)
+    return Served(version.ref, aliases, ClassifierEngine(_classifier(version, plan, folder, at)), None, opening)
+
+
+def _classifier(version: ModelVersion, plan: Plan, folder: Path, at: Workspace) -> Callable[[str], str]:
+    """What a cheap version answers to a text: the likeliest label. Everything it needs is loaded once, here."""
+    from llmops.data.mapping import ask
+    from llmops.experiments.baselines import load as load_baseline
+    from llmops.planning.bases import open_model
+    from llmops.registry.register import verify
+
+    verify(at, version)
+    assert isinstance(plan.recipe.task, Classify)
+    task, baseline = plan.recipe.task, load_baseline(folder)
+    model = open_model(plan, None, at.world) if baseline.needs_probe else None
+
+    def classify(text: str) -> str:
+        probe = model.probe([ask(task, text)], task.labels) if model else None
+        return task.labels[int(baseline.probabilities([text], probe)[0].argmax())]
+
+    return classify

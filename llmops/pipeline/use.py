@@ -1,0 +1,148 @@
+"""The verbs that use a model: asked, served, watched, and turned into the next rows."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmops.core.errors import RequestError
+from llmops.core.health import HealthReport
+from llmops.core.outcome import EndpointCheck, SideBySide
+from llmops.core.plan import Plan
+from llmops.core.recipe import Classify
+from llmops.core.report import EvalReport
+from llmops.core.serving import Exchange, Feedback, Sampling
+from llmops.pipeline.subjects import label_chances, served, subject_of
+from llmops.store.ledger import Ledger
+from llmops.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from llmops.serving.serve import ServeSettings
+    from llmops.serving.session import ChatSession
+
+
+def predict(ref: str, in_path: Path, out_path: Path, at: Workspace, column: str | None = None) -> int:
+    """Answer every row of a file into a CSV: label or answer, probability, version. Returns the number of rows."""
+    from llmops.data.mapping import ask
+    from llmops.data.table import read_texts, text_column, write_predictions
+    from llmops.planning.bases import open_model
+
+    rows = read_texts(in_path, column)
+    texts = [row[text_column(in_path, rows, column)] for row in rows]
+    subject, plan, folder = subject_of(ref, at)
+    task = plan.recipe.task
+    prompts = [ask(task, text) for text in texts]
+    answers: list[dict[str, str | float]] = []
+    if isinstance(task, Classify):
+        for chances in label_chances(subject, plan, folder, texts, prompts, at):
+            best = int(chances.argmax())
+            answers.append({"label": task.labels[best], "probability": round(float(chances[best]), 4)})
+    else:
+        model = open_model(plan, folder, at.world, "float32")
+        answers = [{"answer": text} for text in model.reply(prompts, Sampling(), at.world.track)]
+    write_predictions(out_path, rows, [{**answer, "version": subject.ref} for answer in answers])
+    return len(rows)
+
+
+def serve(names: Sequence[str], at: Workspace, settings: ServeSettings, token_at: Path | None = None) -> None:
+    """Answer for these versions until Ctrl-C or SIGTERM."""
+    from llmops.serving.serve import serve as answer
+
+    answering = [served(name, at) for name in names]
+    try:
+        answer(answering, at.ledger, settings, at.world, token_at)
+    finally:
+        for one in answering:
+            one.engine.close()
+
+
+def chat(ref: str, at: Workspace) -> ChatSession:
+    """A version, or a base by its name, ready to talk in this process. Close it when done."""
+    from llmops.serving.session import ChatSession
+
+    return ChatSession(served(ref, at), at.ledger, at.world)
+
+
+def feedback(exchange: str, thumb: str | None, edit: str | None, at: Workspace) -> Feedback:
+    """Put on record what a person said of an answer; an edit is redacted first."""
+    from llmops.serving.redact import redact
+
+    name = at.ledger.name_of(Exchange, exchange)
+    if name is None:
+        raise RequestError(f"there is no answer {exchange!r}", "name the id of an answer in this workspace")
+    said = {
+        "exchange": exchange,
+        "thumb": thumb,
+        "edit": redact(edit) if edit else None,
+        "author": at.world.author,
+        "at": at.world.clock(),
+    }
+    event = Feedback.model_validate(said)
+    at.ledger.append(event, name, exchange)
+    return event
+
+
+def ask_held_out(version_ref: str, at: Workspace) -> EndpointCheck:
+    """Ask a served version its own held-out rows through the endpoint, and count the answers that differ."""
+    from llmops.registry.names import resolve
+    from llmops.serving.ask import ask_endpoint
+    from llmops.serving.serve import ServeSettings, running
+
+    version = resolve(at, version_ref)
+    report, rows = at.get(EvalReport, version.report), at.rows(version.dataset, "heldout")
+    one = served(version.ref, at)
+    token = secrets.token_urlsafe(32)
+    try:
+        # A self-test is no traffic: its exchanges go into a ledger that is thrown away.
+        with (
+            tempfile.TemporaryDirectory(prefix="llmops-check-") as scratch,
+            running([one], Ledger(f"sqlite:///{scratch}/ledger.db"), ServeSettings(token=token), at.world) as url,
+        ):
+            prompts = [row.prompt for row in rows]
+            heard = ask_endpoint(url, version.ref, prompts, Sampling(max_tokens=16), at.world.track, token)
+    finally:
+        one.engine.close()
+    offline = {answer.row: answer.answered for answer in report.answers}
+    return EndpointCheck(
+        version=version.ref,
+        offline=report.main.value,
+        endpoint=sum(answer.strip() == row.reply for answer, row in zip(heard, rows, strict=True)) / len(rows),
+        differ=sum(answer.strip() != offline[row.id] for answer, row in zip(heard, rows, strict=True)),
+        n=len(rows),
+    )
+
+
+def side_by_side(run_ref: str, at: Workspace) -> list[SideBySide]:
+    """The recipe's prompts, answered greedily by the base and by the tuned model."""
+    from llmops.data.mapping import ask
+    from llmops.planning.bases import open_model
+
+    run = at.run(run_ref)
+    plan = at.get(Plan, run.plan)
+    prompts = [ask(plan.recipe.task, text) for text in plan.recipe.evaluation.prompts]
+    sides = [
+        open_model(plan, adapter, at.world, "float32").reply(prompts, Sampling(max_tokens=48), at.world.track)
+        for adapter in (None, at.run_folder(run.id) / "adapter")
+    ]
+    rows = zip(plan.recipe.evaluation.prompts, *sides, strict=True)
+    return [SideBySide(prompt=prompt, base=base, tuned=tuned) for prompt, base, tuned in rows]
+
+
+def health(name: str, at: Workspace, keep: bool = True) -> HealthReport:
+    """How is it since its last promotion, against the window before? The report is stored unless it is a glance."""
+    from llmops.monitoring.health import health as look
+
+    report = look(at, name)
+    if keep:
+        at.put(report)
+    return report
+
+
+def curate(name: str, out: Path, at: Workspace) -> int:
+    """Turn edits and thumbs into rows with their lineage. Returns the number of rows."""
+    from llmops.monitoring.curate import curate as gather
+
+    return gather(at, name, out)

@@ -1,0 +1,34 @@
+"""`look`: everything that planning needs to know and cannot read off the recipe: machine, base, lengths of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmops.core.context import Surroundings
+from llmops.core.dataset import Row
+from llmops.core.plan import Wishes
+from llmops.core.recipe import Recipe
+from llmops.planning.bases import open_base
+from llmops.planning.plan import Looked
+
+
+def look(recipe: Recipe, rows: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
+    """Measure this machine, open the base (fetching and converting it the first time), tokenise the training rows."""
+    from llmops.lm import machine
+    from llmops.lm.adapters import linear_names
+    from llmops.lm.base import load_tokenizer
+    from llmops.lm.render import Renderer
+
+    base = open_base(recipe.base, world)
+    tokenizer = load_tokenizer(base.folder)
+    template = "base" if tokenizer.chat_template else "plain"
+    renderer = Renderer(tokenizer, template)
+    return Looked(
+        machine=machine.look(wishes.device),
+        base=base.record,
+        shape=base.shape,
+        template=template,
+        targets=linear_names(base.folder),
+        row_ids=[row.id for row in rows],
+        row_tokens=[len(renderer.example(row.messages).ids) for row in world.track(rows, "reading rows", len(rows))],
+    )

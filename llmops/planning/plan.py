@@ -1,0 +1,179 @@
+"""The door: `plan` resolves every open knob, once, in sight, each with a sentence that says why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmops.core.dataset import DatasetManifest
+from llmops.core.errors import RequestError
+from llmops.core.plan import BaseModelRecord, Decision, Knobs, Machine, Plan, Wishes
+from llmops.core.recipe import Recipe
+from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
+
+CPU_BUDGET_S = 140.0
+FAST_BFLOAT16 = 1.3
+EPOCHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What planning looks at besides the recipe: the machine, the base, and how long the training rows are."""
+
+    machine: Machine
+    base: BaseModelRecord
+    shape: BaseShape
+    template: str
+    targets: tuple[str, ...]
+    row_ids: Sequence[str]
+    row_tokens: Sequence[int]
+
+
+class Decisions:
+    """Collects a value and its reason for every knob; what the recipe or the person fixed is taken as it is."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Decision] = {}
+
+    def take(self, field: str, fixed: Any, proposed: Any, because: str) -> Any:
+        """`fixed` where somebody fixed it, else `proposed` because of `because`."""
+        value, reason = (proposed, because) if fixed is None else (fixed, "asked for")
+        self.made[field] = Decision(field=field, value=value, because=reason)
+        return value
+
+
+def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wishes) -> Plan:
+    """A `Plan` for this machine. Raises `RequestError` where the rows cannot be trained on, or cannot fit."""
+    decide = Decisions()
+    machine = looked.machine
+    device = decide.take("device", wishes.device, machine.device, f"this machine offers {machine.processor}")
+    on_cpu = str(device).startswith("cpu")
+    decide.take("threads", wishes.threads, machine.cores, f"one for each of the {machine.cores} cores")
+    precision = _precision(decide, recipe, machine)
+    max_tokens, left_out = _length(decide, recipe, looked)
+    kept = [tokens for tokens in looked.row_tokens if tokens <= max_tokens]
+    if not kept:
+        raise RequestError("no training row is short enough", "raise training.max_tokens, or leave it open")
+    decide.take(
+        "attention",
+        None,
+        "eager" if on_cpu and max_tokens <= 512 else "sdpa",
+        "plain matrix products are faster for short rows on a CPU" if on_cpu else "fused kernels are faster here",
+    )
+    decide.take(
+        "template",
+        None,
+        looked.template,
+        "the base's own chat template"
+        if looked.template == "base"
+        else "this base has no chat template, so turns are marked with 'User:' and 'Assistant:'",
+    )
+    decide.take(
+        "targets", None, looked.targets, "every linear layer of the blocks: fewer rows are wasted on a blind spot"
+    )
+    _method(decide, recipe)
+    batch = _batch(decide, recipe, len(kept))
+    rate = machine.bfloat16_flops if precision == "bfloat16" else machine.float32_flops
+    epoch_s = seconds_of(looked.shape, sum(kept), rate)
+    epochs = _epochs(decide, recipe, epoch_s, wishes.budget_s or (CPU_BUDGET_S if on_cpu else math.inf), len(kept))
+    steps = max(1, round(epochs * math.ceil(len(kept) / batch)))
+    decide.take("steps", None, steps, f"{epochs:g} passes over {len(kept):,} rows, {batch} rows a step")
+    decide.take(
+        "checkpoint_every", None, max(5, math.ceil(steps / 10)), "ten checkpoints: a crash costs a tenth of the run"
+    )
+    decide.take("seed", recipe.training.seed, 0, "")
+    knobs = Knobs.model_validate({field: decision.value for field, decision in decide.made.items()})
+    memory = memory_bytes(looked.shape, knobs, sorted(kept)[-batch:])
+    _check_memory(memory, machine, wishes, knobs)
+    return Plan(
+        recipe=recipe,
+        dataset=manifest.id,
+        base=looked.base,
+        knobs=knobs,
+        decisions=tuple(decide.made.values()),
+        train_tokens=sum(kept),
+        left_out=left_out,
+        seconds_expected=float(f"{epochs * epoch_s:.2g}"),
+        memory_bytes_expected=memory,
+    )
+
+
+def _precision(decide: Decisions, recipe: Recipe, machine: Machine) -> Any:
+    ratio = machine.bfloat16_flops / machine.float32_flops
+    because = f"bfloat16 products run at {ratio:.1f} times the rate of float32 here; adapters stay in float32"
+    if not machine.bfloat16_flops:
+        because = "this processor has no instructions for bfloat16 products"
+    return decide.take(
+        "precision", recipe.training.precision, "bfloat16" if ratio >= FAST_BFLOAT16 else "float32", because
+    )
+
+
+def _length(decide: Decisions, recipe: Recipe, looked: Looked) -> tuple[int, tuple[str, ...]]:
+    """max_tokens, and the ids of the rows that are longer: they are left out whole, never cut."""
+    ordered = sorted(looked.row_tokens)
+    longest = ordered[-1] if ordered else 0
+    usual = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0
+    proposed = max(16, longest if longest <= 2 * usual else 2 * usual)
+    proposed = min(proposed, looked.shape.positions)
+    value = decide.take(
+        "max_tokens",
+        recipe.training.max_tokens,
+        proposed,
+        f"99 % of the rows have at most {usual} tokens, the longest {longest}",
+    )
+    pairs = zip(looked.row_ids, looked.row_tokens, strict=True)
+    return value, tuple(row for row, tokens in pairs if tokens > value)
+
+
+def _method(decide: Decisions, recipe: Recipe) -> None:
+    label = recipe.task.kind == "classify"
+    decide.take("method", recipe.method.kind, "lora", "")
+    rank = decide.take(
+        "rank",
+        recipe.method.rank,
+        8 if label else 16,
+        "a label needs few directions" if label else "a voice needs more directions than a label",
+    )
+    decide.take("alpha", recipe.method.alpha, 2.0 * rank, "twice the rank, so that the update's scale is 2 at any rank")
+    decide.take("dropout", recipe.method.dropout, 0.0, "one or two passes over the rows do not need it")
+    rate = 1e-3 if label else 5e-4
+    decide.take(
+        "learning_rate", recipe.training.learning_rate, rate, "what low-rank adapters on a model of this size bear"
+    )
+    decide.take("schedule", None, "linear", "to zero at the last step: the last rows move the weights least")
+    decide.take("warmup_share", None, 0.06, "a few small steps first, while AdamW learns the gradients' scale")
+    decide.take("weight_decay", None, 0.0, "an adapter starts at zero effect and stays small by itself")
+    decide.take("clip_norm", None, 1.0, "one odd batch must not throw the weights")
+
+
+def _batch(decide: Decisions, recipe: Recipe, rows: int) -> int:
+    proposed = min(16, max(2, rows // 20))
+    value = decide.take(
+        "batch_rows", recipe.training.batch_rows, proposed, "at least 20 steps a pass, at most 16 rows a step"
+    )
+    return int(value)
+
+
+def _epochs(decide: Decisions, recipe: Recipe, epoch_s: float, budget_s: float, rows: int) -> float:
+    wanted = 1.0 if rows >= 1000 else 2.0 if rows >= 400 else 4.0
+    affordable = [epochs for epochs in EPOCHS if epochs * epoch_s <= budget_s and epochs <= wanted]
+    value = affordable[-1] if affordable else EPOCHS[0]
+    because = f"{rows:,} rows deserve {wanted:g}; a pass takes about {epoch_s:.0f} s"
+    if math.isfinite(budget_s):
+        because += f" and training may take {budget_s:.0f} s"
+    return float(decide.take("epochs", recipe.training.epochs, value, because))
+
+
+def _check_memory(needed: int, machine: Machine, wishes: Wishes, knobs: Knobs) -> None:
+    allowed = (
+        min(machine.free_bytes, int((wishes.max_memory_gb or math.inf) * 1e9))
+        if wishes.max_memory_gb
+        else machine.free_bytes
+    )
+    if needed > allowed:
+        raise RequestError(
+            f"training would need about {needed / 1e9:.1f} GB and {allowed / 1e9:.1f} GB are free",
+            f"lower training.batch_rows (now {knobs.batch_rows}) or training.max_tokens (now {knobs.max_tokens})",
+        )

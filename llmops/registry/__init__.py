@@ -1,0 +1,1 @@
+"""Which weights do we stand behind, and who answers as production?"""

@@ -1,0 +1,1 @@
+"""Serving: a version answers over HTTP, and every answer is on record."""

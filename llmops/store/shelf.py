@@ -1,0 +1,81 @@
+"""What the workspace holds, by kind or by name: for `llmops list` and `llmops show`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmops.core.comparison import Comparison
+from llmops.core.dataset import DatasetManifest
+from llmops.core.errors import RequestError
+from llmops.core.health import HealthReport
+from llmops.core.plan import Plan
+from llmops.core.report import EvalReport
+from llmops.core.serving import Endpoint, Exchange, Feedback
+from llmops.core.value import Fact, Value
+from llmops.core.version import Promotion, RefusedPromotion
+from llmops.store.catalogue import BASES, DATA
+from llmops.store.workspace import Workspace
+
+
+class CatalogueLine(Value):
+    """A shipped source by the name that a recipe uses."""
+
+    name: str
+    kind: str
+    licence: str
+    about: str
+
+
+def catalogue(at: Workspace) -> list[Value]:
+    """The shipped sources and bases."""
+    shelves = (("base", BASES), ("data", DATA))
+    return [
+        CatalogueLine(name=name, kind=kind, licence=entry.licence, about=entry.about)
+        for kind, entries in shelves
+        for name, entry in entries.items()
+    ]
+
+
+KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
+    "versions": lambda at: list(at.versions()),
+    "runs": lambda at: [at.run(run_id) for run_id in at.run_ids()],
+    "datasets": lambda at: list(at.all(DatasetManifest)),
+    "plans": lambda at: list(at.all(Plan)),
+    "reports": lambda at: list(at.all(EvalReport)),
+    "comparisons": lambda at: list(at.all(Comparison)),
+    "health": lambda at: list(at.all(HealthReport)),
+    "promotions": lambda at: list(at.ledger.read(Promotion)),
+    "refusals": lambda at: list(at.ledger.read(RefusedPromotion)),
+    "endpoints": lambda at: list(at.ledger.read(Endpoint)),
+    "exchanges": lambda at: list(at.ledger.read(Exchange)),
+    "feedback": lambda at: list(at.ledger.read(Feedback)),
+    "catalogue": catalogue,
+}
+
+BY_PREFIX: dict[str, type[Fact]] = {
+    kind.prefix: kind for kind in (DatasetManifest, Plan, EvalReport, Comparison, HealthReport)
+}
+
+
+def listing(kind: str, at: Workspace) -> list[Value]:
+    """Everything of one kind, oldest first; `RequestError` where there is no such kind."""
+    if kind not in KINDS:
+        raise RequestError(f"there is no kind {kind!r}", f"kinds: {', '.join(KINDS)}")
+    return KINDS[kind](at)
+
+
+def find(ref: str, at: Workspace) -> Value:
+    """A version (`tone:2`), a fact by its id (`rp-3f...`), or a run by its id, its recipe's name or `last`."""
+    prefix = ref.split("-", maxsplit=1)[0]
+    if prefix in BY_PREFIX:
+        return at.get(BY_PREFIX[prefix], ref)
+    versions = [version for version in at.versions() if ref in (version.ref, version.id)]
+    if versions:
+        return versions[0]
+    try:
+        return at.run(ref)
+    except RequestError as error:
+        names = ", ".join(version.ref for version in at.versions()[-8:])
+        raise RequestError(
+            f"there is no version or run {ref!r}", f"versions: {names or 'none yet'}; {error.fix}"
+        ) from error

@@ -1,0 +1,99 @@
+"""What the app is made of, without a browser."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops.core.errors import RequestError
+from llmops.store.workspace import Workspace
+from tests.browser.apps import HOSTILE
+from tests.browser.serve import fake_pipeline, load_app
+from tests.browser.workspace import fill
+
+
+@pytest.fixture(scope="module")
+def app() -> Any:
+    """The app's modules by name, loaded as the command line loads them."""
+    load_app()
+    return lambda name: sys.modules[f"llmops_app.{name}"]
+
+
+def test_whatever_is_not_made_by_el_is_escaped(app: Any) -> None:
+    markup = app("markup")
+    made = markup.el("p", HOSTILE, markup.el("b", "ours"), title=HOSTILE)
+    assert made.count("<") == 4
+    assert "<b>ours</b>" in made
+    assert not set("${}`") & set(made), "Gradio reads these as a template"
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "  =1", "\r=1"])
+def test_a_cell_that_a_spreadsheet_would_run_is_made_text(app: Any, cell: str) -> None:
+    assert app("reports").neutral(cell) == f"'{cell}"
+
+
+def test_an_ordinary_cell_stays_as_it_is(app: Any) -> None:
+    assert app("reports").neutral("a = b") == "a = b"
+
+
+def test_the_download_holds_the_answers_of_the_filter(app: Any, workspace: Workspace) -> None:
+    fill(workspace, words="=cmd")
+    report = workspace.ids(sys.modules["llmops.core.report"].EvalReport)[-1]
+    text = app("reports").as_csv(workspace, report, only_wrong=True, part="domain=tweets")
+    assert ",'=cmd unseen" in text
+    assert "movies" not in text
+
+
+def test_an_upload_is_kept_under_its_content_and_nothing_else_is_taken(
+    app: Any, workspace: Workspace, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("a,b\n1,2\n")
+    kept = app("newrun").keep(workspace, rows)
+    assert kept.read_text() == "a,b\n1,2\n"
+    assert kept == app("newrun").keep(workspace, rows)
+    script = tmp_path / "recipe.py"
+    script.write_text("print('run me')")
+    with pytest.raises(RequestError):
+        app("newrun").keep(workspace, script)
+
+
+def test_a_run_whose_process_is_gone_is_not_called_running(app: Any, workspace: Workspace) -> None:
+    jobs = app("jobs").Jobs(workspace, (sys.executable, "-c", "print('done')"))
+    job = jobs.run("tone", "name: tone\n")
+    for thread in sys.modules["threading"].enumerate():
+        if thread.name == f"wait-{job.id}":
+            thread.join(10)
+    assert not jobs.alive(job)
+    assert jobs.exit_code(job) == 0
+    assert jobs.log_tail(job) == "done"
+
+
+def test_a_progress_bar_in_a_log_is_read_as_its_last_state(app: Any, workspace: Workspace) -> None:
+    jobs = app("jobs").Jobs(workspace, (sys.executable, "-c", r"print('\r1 of 2\r2 of 2\nend')"))
+    job = jobs.run("tone", "name: tone\n")
+    for thread in sys.modules["threading"].enumerate():
+        if thread.name == f"wait-{job.id}":
+            thread.join(10)
+    assert jobs.log_tail(job) == "2 of 2\nend"
+
+
+def test_the_app_is_not_opened_to_other_machines_without_a_token(app: Any, workspace: Workspace) -> None:
+    with pytest.raises(RequestError, match="reachable from outside"):
+        app("main").open_app(workspace, "0.0.0.0", 0, None)
+    with pytest.raises(RequestError, match="reachable from outside"):
+        app("main").open_app(workspace, "0.0.0.0", 0, "token")
+
+
+def test_the_fake_verbs_take_what_the_real_ones_take() -> None:
+    from llmops import pipeline
+
+    for name, fake in vars(fake_pipeline("")).items():
+        if inspect.isfunction(fake):
+            wanted = list(inspect.signature(getattr(pipeline, name)).parameters)
+            given = list(inspect.signature(fake).parameters)
+            assert wanted[: len(given)] == given, name

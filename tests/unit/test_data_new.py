@@ -1,0 +1,124 @@
+"""`look` at files: it says what the columns are and why, and asks where it cannot tell."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from llmops.core.context import Surroundings
+from llmops.core.errors import RequestError
+from llmops.core.recipe import Classify, Conversation, Labelled, PromptReply, Reply
+from llmops.data.new import draft, look, recipe_yaml
+from llmops.data.prepare import prepare
+from llmops.data.recipes import parse_recipe
+from llmops.store.workspace import Workspace
+
+
+def sentence(number: int) -> str:
+    return f"this is sentence number {number} of some"
+
+
+def table(path: Path, header: list[str], rows: list[list[object]], delimiter: str = ",") -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter=delimiter).writerows([header, *rows])
+    return path
+
+
+def lines(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_labelled_texts_are_seen_with_their_reason_and_the_recipe_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delimiter: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [[n, sentence(n), "good" if n % 2 else "bad", "tv" if n % 3 else "pc"] for n in range(60)]
+    file = table(Path("My reviews 1.csv"), ["id", "Review", "sentiment", "product"], rows, delimiter)
+    seen = look(file)
+    assert seen.shape == Labelled(text="Review", label="sentiment")
+    assert isinstance(seen.task, Classify) and seen.task.labels == ("bad", "good")
+    assert (seen.keep_fields, seen.labels, len(seen.rendered)) == (("product",), {"bad": 30, "good": 30}, 5)
+    assert "'sentiment'" in " ".join(seen.why)
+    recipe = draft(seen)
+    assert recipe.name == "my-reviews-1" and recipe.evaluation.slices == ("product",)
+    assert len(recipe_yaml(recipe).splitlines()) < 22
+    manifest = prepare(parse_recipe(recipe_yaml(recipe), "x"), Workspace.find(tmp_path / "ws", Surroundings()))
+    assert (manifest.rows_train, manifest.rows_heldout) == (seen.rows_train, seen.rows_heldout)
+
+
+def test_prompts_with_replies_and_conversations_are_seen(tmp_path: Path) -> None:
+    pairs = [{"instruction": sentence(n), "input": "", "output": sentence(n + 500)} for n in range(60)]
+    assert look(lines(tmp_path / "a.jsonl", list(pairs))).shape == PromptReply(prompt="instruction", reply="output")
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    chats = [{"talk": [{**turns[0], "content": sentence(n)}, turns[1]], "lang": "ab"[n % 2]} for n in range(60)]
+    seen = look(lines(tmp_path / "b.jsonl", list(chats)))
+    assert seen.shape == Conversation(messages="talk") and seen.keep_fields == ("lang",) and seen.task == Reply()
+
+
+def test_answers_of_yes_and_no_are_labels(tmp_path: Path) -> None:
+    rows: list[list[object]] = [[sentence(n), "yes" if n % 2 else "no"] for n in range(60)]
+    assert look(table(tmp_path / "a.csv", ["question", "answer"], rows)).shape == Labelled(
+        text="question", label="answer"
+    )
+
+
+def test_what_is_unclear_is_asked_with_columns_and_flags(tmp_path: Path) -> None:
+    labels = table(
+        tmp_path / "l.csv", ["text", "mood", "dept"], [[sentence(n), "ab"[n % 2], "cd"[n % 2]] for n in range(60)]
+    )
+    with pytest.raises(RequestError, match=r"--label.*'mood'.*'dept'"):
+        look(labels)
+    assert look(labels, label="dept").shape == Labelled(text="text", label="dept")
+    texts = table(
+        tmp_path / "t.csv", ["title", "abstract", "topic"], [[sentence(n), sentence(n), "ab"[n % 2]] for n in range(60)]
+    )
+    with pytest.raises(RequestError, match=r"--text.*'title'.*'abstract'"):
+        look(texts)
+    assert look(texts, text="title").shape == Labelled(text="title", label="topic")
+    numbers = table(tmp_path / "n.csv", ["text", "score"], [[sentence(n), n / 7] for n in range(60)])
+    with pytest.raises(RequestError, match="no column looks like a label"):
+        look(numbers)
+    with pytest.raises(RequestError, match="cannot be the label"):
+        look(numbers, label="score")
+    with pytest.raises(RequestError, match="--reply is not given"):
+        look(texts, prompt="title")
+    assert look(texts, prompt="title", reply="abstract").shape == PromptReply(prompt="title", reply="abstract")
+    with pytest.raises(RequestError, match="no column 'none'"):
+        look(texts, label="none")
+    with pytest.raises(RequestError, match="labelled texts, or prompts with replies"):
+        look(texts, text="title", reply="abstract")
+
+
+def test_a_file_without_a_header_is_not_taken_for_one_with_a_strange_header(tmp_path: Path) -> None:
+    rows: list[list[object]] = [[sentence(n), "ab"[n % 2]] for n in range(60)]
+    with pytest.raises(RequestError, match="looks like a row"):
+        look(table(tmp_path / "a.csv", [sentence(99), "a"], rows))
+
+
+def test_warnings_say_what_to_mind_and_a_label_too_rare_is_left_out(tmp_path: Path) -> None:
+    rows: list[list[object]] = [[sentence(n), "ab"[n % 2]] for n in range(60)]
+    seen = look(table(tmp_path / "a.csv", ["text", "label"], [*rows, [sentence(0), "a"], [sentence(77), "once"]]))
+    said = "; ".join(seen.warnings)
+    assert (
+        "label 'once' occurs once" in said and "out of balance" in said and "1 rows would be dropped: duplicate" in said
+    )
+    assert isinstance(seen.task, Classify) and seen.task.labels == ("a", "b")
+
+
+def test_labels_that_differ_in_case_are_refused_in_plain_words(tmp_path: Path) -> None:
+    rows: list[list[object]] = [[sentence(n), ("Pos", "pos", "neg")[n % 3]] for n in range(60)]
+    with pytest.raises(RequestError, match=r"'Pos' and 'pos'.*differ in case only"):
+        look(table(tmp_path / "a.csv", ["text", "label"], rows))
+
+
+def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
+    rows: list[list[object]] = [[sentence(n), "ab"[n % 2]] for n in range(60)]
+    seen = look(table(tmp_path / "1.csv", ["text", "label"], rows))
+    assert draft(seen).name == "my-rows" and draft(seen, "tone-2").name == "tone-2"
+    with pytest.raises(RequestError, match="is no name"):
+        draft(seen, "My Tone")

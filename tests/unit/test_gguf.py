@@ -1,0 +1,122 @@
+"""GGUF: what is written reads back as the same model and the same tokens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llmops.core.errors import LlmopsError
+from llmops.lm import gguf as ours
+from tests.unit.serving_samples import tiny_llama
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("tiny"), spread=0.1)
+
+
+@pytest.fixture(scope="module")
+def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    ours.write_gguf(folder, out)
+    return out
+
+
+def divergence(folder: Path, gguf: Path) -> float:
+    """Mean KL divergence in nats a token between the folder's model and the GGUF, read back by transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    before = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    after = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    ids = torch.arange(3, 67)[None]
+    with torch.no_grad():
+        p, q = before(ids).logits.log_softmax(-1), after(ids).logits.log_softmax(-1)
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+def test_the_file_reads_back_as_the_same_model(folder: Path, written: Path) -> None:
+    assert divergence(folder, written) < 1e-3
+
+
+def test_a_model_whose_heads_are_not_reordered_is_noticed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = ours.FAMILIES["LlamaForCausalLM"]
+    wrong = ours.Family(llama.arch, llama.add_numbers, llama.add_tokens, lambda _, value, __: value, False)
+    monkeypatch.setitem(ours.FAMILIES, "LlamaForCausalLM", wrong)
+    ours.write_gguf(folder, tmp_path / "wrong.gguf")
+    assert divergence(folder, tmp_path / "wrong.gguf") > 1e-3
+
+
+def test_tokens_types_ids_and_template_are_those_of_the_tokenizer(folder: Path, written: Path) -> None:
+    from gguf import GGUFReader, TokenType
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    fields = GGUFReader(written).fields
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    types = fields["tokenizer.ggml.token_type"].contents()
+    assert {text: tokens.index(text) for text in tokenizer.get_vocab()} == tokenizer.get_vocab()
+    assert len(tokens) == 384
+    assert set(types[:3]) == {TokenType.CONTROL}
+    assert set(types[len(tokenizer) :]) == {TokenType.UNUSED}
+    assert fields["tokenizer.ggml.eos_token_id"].contents() == tokenizer.eos_token_id
+    assert fields["tokenizer.ggml.bos_token_id"].contents() == tokenizer.bos_token_id
+    assert fields["tokenizer.chat_template"].contents() == tokenizer.chat_template
+    merges = json.loads((folder / "tokenizer.json").read_text())["model"]["merges"]
+    assert fields["tokenizer.ggml.merges"].contents() == [" ".join(pair) for pair in merges]
+    assert fields["tokenizer.ggml.pre"].contents() == "gpt-2"
+
+
+def test_the_same_folder_gives_the_same_bytes(folder: Path, written: Path, tmp_path: Path) -> None:
+    ours.write_gguf(folder, tmp_path / "again.gguf")
+    assert (tmp_path / "again.gguf").read_bytes() == written.read_bytes()
+
+
+def copy_with(folder: Path, to: Path, file: str, **changes: object) -> Path:
+    shutil.copytree(folder, to)
+    data = json.loads((to / file).read_text())
+    (to / file).write_text(json.dumps({**data, **changes}))
+    return to
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"architectures": ["GPT2LMHeadModel"]}),
+        ("config.json", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),
+        ("config.json", {"vocab_size": 100}),
+        ("tokenizer.json", {"pre_tokenizer": {"type": "Whitespace"}}),
+        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}),
+    ],
+)
+def test_what_gguf_cannot_say_is_refused_and_nothing_is_left_behind(
+    folder: Path, tmp_path: Path, file: str, changes: dict[str, object]
+) -> None:
+    odd = copy_with(folder, tmp_path / "odd", file, **changes)
+    with pytest.raises(LlmopsError):
+        ours.write_gguf(odd, tmp_path / "out.gguf")
+    assert [path.name for path in tmp_path.iterdir()] == ["odd"]
+
+
+def test_a_model_with_a_tensor_that_gguf_does_not_know_is_refused(folder: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    odd = tmp_path / "odd"
+    shutil.copytree(folder, odd)
+    save_file({"model.surprise.weight": torch.zeros(32, 32)}, odd / "model-2.safetensors")
+    with pytest.raises(LlmopsError, match="surprise"):
+        ours.write_gguf(odd, tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_token_that_would_be_split_otherwise_is_spelt_smollm() -> None:
+    digits = {"type": "Digits", "individual_digits": True}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    rule = {"type": "Sequence", "pretokenizers": [digits, byte_level]}
+    assert ours._splitting_rule({"model": {"type": "BPE"}, "pre_tokenizer": rule}) == "smollm"

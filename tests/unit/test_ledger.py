@@ -1,0 +1,133 @@
+"""The ledger under attack: many writers at once, killed writers, other databases' rows."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from llmops.core.serving import Exchange, Feedback
+from llmops.core.version import Promotion, champion
+from llmops.store.ledger import Ledger
+from tests.unit.sample_values import NOON, exchange, feedback
+
+
+def promotion(version: int, name: str = "tone") -> Promotion:
+    return Promotion(name=name, version=version, because="a test", author="ada", at=NOON)
+
+
+def ledger(folder: Path) -> Ledger:
+    return Ledger(f"sqlite:///{folder / 'ledger.db'}")
+
+
+def test_events_come_back_in_order_by_kind_and_name(tmp_path: Path) -> None:
+    events = ledger(tmp_path)
+    for version in (1, 2):
+        events.append(promotion(version), "tone")
+        events.append(promotion(version, "other"), "other")
+    events.append(exchange(1, NOON), "tone", "ex-1")
+    assert [event.version for event in events.read(Promotion, "tone")] == [1, 2]
+    assert len(events.read(Promotion)) == 4 and events.read(Exchange, key="ex-1") == [exchange(1, NOON)]
+    assert events.name_of(Exchange, "ex-1") == "tone" and events.name_of(Exchange, "ex-2") is None
+    last = champion(tuple(events.read(Promotion)), "tone")
+    assert last is not None and last.version == 2
+
+
+def test_every_field_survives_unicode_and_quotes_included(tmp_path: Path) -> None:
+    said = feedback(1, NOON, edit="Robert'); DROP TABLE events;-- \u4e2d\u6587 \U0001f600 \x00 \u2028")
+    ledger(tmp_path).append(said, "tone")
+    assert ledger(tmp_path).read(Feedback, "tone") == [said]
+
+
+def write_some(folder: Path, worker: int, count: int) -> None:
+    events = ledger(folder)
+    for number in range(count):
+        events.append(exchange(worker * 1000 + number, NOON), "tone", f"ex-{worker * 1000 + number}")
+
+
+def test_four_processes_of_fifty_writes_lose_nothing_and_none_is_locked_out(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")  # each makes the table for itself, at once
+    workers = [fork.Process(target=write_some, args=(tmp_path, number, 50)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    found = [event.id for event in ledger(tmp_path).read(Exchange, "tone")]
+    assert len(found) == len(set(found)) == 200
+    for number in range(4):  # each writer's own order is kept
+        own = [event for event in found if int(event[3:]) // 1000 == number]
+        assert own == sorted(own, key=lambda event: int(event[3:]))
+
+
+def test_threads_that_share_a_ledger_lose_nothing(tmp_path: Path) -> None:
+    events = ledger(tmp_path)
+
+    def work(worker: int) -> None:
+        for number in range(25):
+            events.append(exchange(worker * 100 + number, NOON), "tone")
+            events.read(Promotion, "tone")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(events.read(Exchange, "tone")) == 200
+
+
+def write_forever(folder: Path) -> None:
+    events = ledger(folder)
+    for number in range(1_000_000):
+        events.append(exchange(number, NOON), "tone")
+        (folder / "written").write_text(str(number + 1))
+
+
+def test_a_writer_that_is_killed_loses_no_finished_event_and_leaves_no_half_one(tmp_path: Path) -> None:
+    for round_ in range(6):
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        worker = multiprocessing.get_context("fork").Process(target=write_forever, args=(folder,))
+        worker.start()
+        while not (folder / "written").exists():
+            time.sleep(0.005)
+        time.sleep(0.013 * round_)
+        os.kill(worker.pid or 0, signal.SIGKILL)
+        worker.join(10)
+        promised = int((folder / "written").read_text() or 0)
+        events = ledger(folder)
+        found = events.read(Exchange)
+        assert len(found) in (promised, promised + 1) or promised == 0
+        assert [event.id for event in found] == [f"ex-{number}" for number in range(len(found))]
+        events.append(promotion(1), "tone")
+        assert len(events.read(Promotion)) == 1
+
+
+def test_the_rollback_journal_is_on(tmp_path: Path) -> None:
+    ledger(tmp_path).append(promotion(1), "tone")
+    with sqlite3.connect(tmp_path / "ledger.db") as raw:
+        assert raw.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert raw.execute("SELECT kind, name FROM events").fetchall() == [("promotion", "tone")]
+
+
+def test_a_writer_waits_for_one_that_holds_the_lock(tmp_path: Path) -> None:
+    events = ledger(tmp_path)
+    events.append(promotion(1), "tone")
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.5, lambda: other.execute("COMMIT")).start()
+    start = time.monotonic()
+    events.append(promotion(2), "tone")
+    assert time.monotonic() - start > 0.3 and len(events.read(Promotion)) == 2
+    other.close()
+
+
+def test_a_value_of_no_known_kind_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        ledger(tmp_path).append(exchange(1, NOON).sampling, "tone")

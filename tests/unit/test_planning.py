@@ -1,0 +1,99 @@
+"""Planning: every knob is decided in sight, and what cannot fit is refused before it is tried."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from llmops.core.dataset import DatasetManifest
+from llmops.core.errors import RequestError
+from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes
+from llmops.core.recipe import Classify, Data, Recipe, Source, Training
+from llmops.planning.cost import BaseShape
+from llmops.planning.plan import Looked, plan
+
+MACHINE = Machine(
+    processor="a processor",
+    cores=2,
+    memory_bytes=16_000_000_000,
+    free_bytes=12_000_000_000,
+    device="cpu",
+    float32_flops=120e9,
+    bfloat16_flops=250e9,
+)
+SHAPE = BaseShape(
+    layers=30, hidden=576, inner=1536, heads=9, vocabulary=49152, positions=8192,
+    block_parameters=106_000_000, parameters=134_000_000,
+)  # fmt: skip
+RECIPE = Recipe(
+    name="tone",
+    data=Data(sources=(Source(from_="vader/tweets"),)),
+    task=Classify(question="q?", labels=("a", "b")),
+)
+MANIFEST = DatasetManifest(
+    name="tone", task=RECIPE.task, sources=(), rows_read=1200, rows_train=1000, rows_heldout=200, dropped={}, files={}
+)
+
+
+def looked(tokens: list[int], machine: Machine = MACHINE) -> Looked:
+    return Looked(
+        machine=machine,
+        base=BaseModelRecord(name="b", sha256="0" * 64, family="llama", parameters=134_000_000),
+        shape=SHAPE,
+        template="base",
+        targets=("q_proj",),
+        row_ids=[f"r{index}" for index in range(len(tokens))],
+        row_tokens=tokens,
+    )
+
+
+def test_every_knob_has_a_decision_with_a_sentence() -> None:
+    made = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes())
+    assert {decision.field for decision in made.decisions} == set(Knobs.model_fields)
+    assert all(decision.because for decision in made.decisions)
+
+
+def test_a_plan_with_an_undecided_or_contradicted_knob_is_no_plan() -> None:
+    made = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes())
+    for decisions in (made.decisions[1:], (made.decisions[0].replace(value="cuda"), *made.decisions[1:])):
+        with pytest.raises(ValidationError):
+            Plan.model_validate({**made.to_json(), "decisions": [decision.to_json() for decision in decisions]})
+
+
+def test_what_the_recipe_fixes_is_taken_as_it_is() -> None:
+    recipe = RECIPE.replace(training=Training(learning_rate=0.003, epochs=1.25, batch_rows=5, max_tokens=64))
+    knobs = plan(recipe, MANIFEST, looked([50] * 1000), Wishes(threads=1)).knobs
+    assert (knobs.learning_rate, knobs.epochs, knobs.batch_rows, knobs.max_tokens, knobs.threads) == (
+        0.003, 1.25, 5, 64, 1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("rate", "precision"), [(250e9, "bfloat16"), (0.0, "float32"), (130e9, "float32")])
+def test_bfloat16_only_where_the_machine_is_fast_at_it(rate: float, precision: str) -> None:
+    machine = MACHINE.replace(bfloat16_flops=rate)
+    assert plan(RECIPE, MANIFEST, looked([50] * 1000, machine), Wishes()).knobs.precision == precision
+
+
+def test_training_keeps_to_its_budget() -> None:
+    short = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes(budget_s=40))
+    long = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes(budget_s=4000))
+    assert short.seconds_expected <= 40 < long.seconds_expected
+    assert short.knobs.steps < long.knobs.steps
+
+
+def test_rows_that_are_too_long_are_named_never_cut() -> None:
+    made = plan(RECIPE, MANIFEST, looked([50] * 999 + [5000]), Wishes())
+    assert made.left_out == ("r999",)
+    assert made.knobs.max_tokens < 5000 and made.train_tokens == 50 * 999
+
+
+def test_what_cannot_fit_is_refused_with_the_way_out() -> None:
+    with pytest.raises(RequestError, match="would need about") as refused:
+        plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes(max_memory_gb=0.5))
+    assert "training.batch_rows" in refused.value.fix
+
+
+def test_rows_that_are_all_too_long_are_refused() -> None:
+    recipe = RECIPE.replace(training=Training(max_tokens=20))
+    with pytest.raises(RequestError, match="short enough"):
+        plan(recipe, MANIFEST, looked([50] * 1000), Wishes())
