@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
+
+from anyio.from_thread import start_blocking_portal
 
 from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
@@ -17,6 +18,7 @@ def stream_reply(
 ) -> Iterator[str]:
     """The reply to `messages` in pieces of text, as the endpoint would give it. Closing the iterator stops the engine.
 
+    Works where an event loop runs already, as in a notebook: the engine's own runs in a thread beside it.
     Raises `RequestError` where the conversation is longer than the engine's context.
     """
     prompt = Prompt((), messages[-1].content)
@@ -30,13 +32,13 @@ def stream_reply(
         )
     bounded = sampling.replace(max_tokens=min(sampling.max_tokens, room))
     pieces = engine.stream(prompt, bounded)
-    with asyncio.Runner() as runner:
+    with start_blocking_portal() as portal:
         try:
-            while (piece := runner.run(_next(pieces))) is not None:
+            while (piece := portal.call(_next, pieces)) is not None:
                 if piece.text:
                     yield piece.text
         finally:
-            runner.run(pieces.aclose())
+            portal.call(pieces.aclose)
 
 
 async def _next(pieces: AsyncGenerator[Piece]) -> Piece | None:

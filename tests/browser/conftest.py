@@ -11,7 +11,7 @@ from tests.browser.apps import CHROMIUM_ARGS, HOSTILE, Server, Watched, note_hos
 from tests.browser.workspace import fill, workspace
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def servers(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
     """Two apps, started at the same time: one on a workspace full of hostile text, one on an empty one."""
     full, bare = tmp_path_factory.mktemp("full"), tmp_path_factory.mktemp("bare")
@@ -23,9 +23,9 @@ def servers(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         server.process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(chromium: str, servers: dict[str, Server]) -> Iterator[Any]:
-    """One browser for all tests."""
+    """One browser for all tests here. Playwright keeps an event loop running, so it must be gone for the others."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -34,7 +34,7 @@ def browser(chromium: str, servers: dict[str, Server]) -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def context(browser: Any) -> Any:
     """One profile for all tests, so that the page's scripts are fetched once."""
     opened = browser.new_context()

@@ -75,7 +75,9 @@ def test_both_versions_answer_side_by_side_and_feedback_is_stored(servers: dict[
     page.locator("#good-right").click()
     page.locator("#said-right").get_by_text("Noted as good").wait_for()
     page.locator("#better-left button").first.click()
-    page.locator("#edit-left textarea").fill("A better answer")
+    edit = page.locator("#edit-left textarea")
+    wait_for(lambda: "You said: Hello" in edit.input_value(), "the answer, ready to be edited")
+    edit.fill("A better answer")
     page.locator("#save-left").click()
     page.locator("#said-left").get_by_text("Saved").wait_for()
     ledger = workspace(server.folder).ledger

@@ -13,9 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
+from llmops.core.serving import Sampling
 from llmops.serving import strict_json
 from llmops.serving.admission import Gate
+from llmops.serving.chat import stream_reply
+from llmops.serving.engine import ScriptedEngine
 from llmops.serving.redact import redact
 from llmops.serving.security import Guard, Rules, sha256
 from llmops.serving.serve import token_file
@@ -102,6 +106,20 @@ def test_a_place_in_the_queue_is_given_back_once() -> None:
         await asyncio.wait_for(gate.enter().slot(), 1)
 
     asyncio.run(through())
+
+
+def test_an_answer_streams_where_an_event_loop_runs_already_as_in_a_notebook() -> None:
+    engine = ScriptedEngine(lambda prompt: ["You ", "said ", prompt.text])
+
+    async def cell() -> tuple[str, str]:
+        whole = "".join(stream_reply(engine, None, [Message(role="user", content="hi")], Sampling()))
+        reply = stream_reply(engine, None, [Message(role="user", content="hi")], Sampling())
+        first = next(reply)
+        reply.close()
+        return whole, first
+
+    assert asyncio.run(cell()) == ("You said hi", "You ")
+    assert (engine.running, engine.left) == (0, 1), "closing the reply stops the engine"
 
 
 def browser(rules: Rules) -> httpx.AsyncClient:

@@ -45,10 +45,12 @@ def test_the_same_plan_gives_the_same_adapter_twice_and_it_learns(workspace: Wor
 def test_the_loss_is_that_of_plain_rows_one_by_one(plan: Plan, workspace: Workspace, tiny_base: Path) -> None:
     import torch
 
-    made = loop.build(tiny_base, plan.knobs)
+    # In float32 whatever this processor is fast at: bfloat16 differs by more than the packing may.
+    knobs = plan.knobs.replace(precision="float32")
+    made = loop.build(tiny_base, knobs)
     renderer = Renderer(load_tokenizer(tiny_base))
     examples = [renderer.example(row.messages) for row in workspace.rows(plan.dataset, "train")[:8]]
-    found, learned = loop.learn(made, examples, plan.knobs)
+    found, learned = loop.learn(made, examples, knobs)
     total = 0.0
     for example in examples:
         with torch.inference_mode():
