@@ -21,24 +21,18 @@ if TYPE_CHECKING:
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
     from llmops.core.health import HealthReport as HealthReport
+    from llmops.core.method import SFT as SFT
+    from llmops.core.method import LoRA as LoRA
+    from llmops.core.method import Training as Training
     from llmops.core.outcome import Outcome as Outcome
     from llmops.core.plan import Decision as Decision
     from llmops.core.plan import Plan as Plan
     from llmops.core.plan import Wishes as Wishes
-    from llmops.core.recipe import SFT as SFT
+    from llmops.core.proof import CheckResult as CheckResult
+    from llmops.core.proof import Proof as Proof
     from llmops.core.recipe import Baselines as Baselines
-    from llmops.core.recipe import Classify as Classify
-    from llmops.core.recipe import Conversation as Conversation
-    from llmops.core.recipe import Cut as Cut
-    from llmops.core.recipe import Data as Data
     from llmops.core.recipe import Evaluation as Evaluation
-    from llmops.core.recipe import Labelled as Labelled
-    from llmops.core.recipe import LoRA as LoRA
-    from llmops.core.recipe import PromptReply as PromptReply
     from llmops.core.recipe import Recipe as Recipe
-    from llmops.core.recipe import Reply as Reply
-    from llmops.core.recipe import Source as Source
-    from llmops.core.recipe import Training as Training
     from llmops.core.report import Answer as Answer
     from llmops.core.report import EvalReport as EvalReport
     from llmops.core.report import Score as Score
@@ -49,6 +43,22 @@ if TYPE_CHECKING:
     from llmops.core.serving import Exchange as Exchange
     from llmops.core.serving import Feedback as Feedback
     from llmops.core.serving import Sampling as Sampling
+    from llmops.core.sources import Alpaca as Alpaca
+    from llmops.core.sources import Conversation as Conversation
+    from llmops.core.sources import Cut as Cut
+    from llmops.core.sources import Data as Data
+    from llmops.core.sources import Labelled as Labelled
+    from llmops.core.sources import PlainText as PlainText
+    from llmops.core.sources import Preference as Preference
+    from llmops.core.sources import PromptReply as PromptReply
+    from llmops.core.sources import Rated as Rated
+    from llmops.core.sources import ShareGPT as ShareGPT
+    from llmops.core.sources import Source as Source
+    from llmops.core.sources import Thumbs as Thumbs
+    from llmops.core.tasks import Classify as Classify
+    from llmops.core.tasks import Continue as Continue
+    from llmops.core.tasks import Rate as Rate
+    from llmops.core.tasks import Reply as Reply
     from llmops.core.version import ModelVersion as ModelVersion
     from llmops.core.version import Promotion as Promotion
     from llmops.core.views import TokenView as TokenView
@@ -71,6 +81,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import predict as predict
     from llmops.pipeline import prepare as prepare
     from llmops.pipeline import promote as promote
+    from llmops.pipeline import prove as prove
     from llmops.pipeline import register as register
     from llmops.pipeline import rollback as rollback
     from llmops.pipeline import run as run
@@ -86,15 +97,19 @@ __version__ = "0.1.0"
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
     "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_reply inspect_row listing
-        load measure_cheap new outcome pick plan predict prepare promote register rollback run serve show side_by_side
+        load measure_cheap new outcome pick plan predict prepare promote prove register rollback run serve show side_by_side
         stop train""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "LlmopsError Refusal RequestError",
-    "llmops.core.recipe": """Baselines Classify Conversation Cut Data Evaluation Labelled LoRA PromptReply Recipe Reply
-        SFT Source Training""",
+    "llmops.core.recipe": "Baselines Evaluation Recipe",
+    "llmops.core.sources": """Alpaca Conversation Cut Data Labelled PlainText Preference PromptReply Rated ShareGPT
+        Source Thumbs""",
+    "llmops.core.tasks": "Classify Continue Rate Reply",
+    "llmops.core.method": "LoRA SFT Training",
     "llmops.core.dataset": "DatasetManifest Message Row",
     "llmops.core.plan": "Decision Plan Wishes",
+    "llmops.core.proof": "CheckResult Proof",
     "llmops.core.run": "Run StepRecord",
     "llmops.core.report": "Answer EvalReport Score Subject",
     "llmops.core.comparison": "Comparison Difference Pick",

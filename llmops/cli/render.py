@@ -17,6 +17,7 @@ from llmops.core.dataset import DatasetManifest, Message
 from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import Outcome
 from llmops.core.plan import Plan
+from llmops.core.proof import Proof
 from llmops.core.report import EvalReport
 from llmops.core.run import Run
 from llmops.core.version import ModelVersion, Promotion
@@ -109,6 +110,17 @@ def health(value: HealthReport) -> RenderableType:
 def typical(seconds: Sequence[float], share: float) -> str:
     """The duration that `share` of the sorted durations do not exceed, or a dash."""
     return words.seconds(seconds[min(int(share * len(seconds)), len(seconds) - 1)]) if seconds else "–"
+
+
+def proof(value: Proof) -> RenderableType:
+    """Every check with what it found, and what it should have."""
+    made = table("check", "found", "false alarms", "goal", "", "note")
+    for check in value.checks:
+        alarms = f"{check.false_alarms} of {check.clean}" if check.clean else ""
+        verdict = text("passed", "green") if check.passed else text("FAILED", "bold red")
+        found = f"{check.found} of {check.of}" if check.of else ""
+        made.add_row(*map(text, (check.name, found, alarms, check.goal)), verdict, text(check.note, "dim"))
+    return made
 
 
 WINDOW_LINES: dict[str, Callable[[Window], str]] = {
@@ -229,6 +241,7 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     ModelVersion: version,
     Promotion: promotion,
     HealthReport: health,
+    Proof: proof,
     Outcome: scores.outcome,
     dict: pairs,
     list: listing,

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from llmops.core.recipe import Task
+from llmops.core.tasks import Task
 from llmops.core.value import Fact, Value
 
 Role = Literal["system", "user", "assistant"]
@@ -23,17 +23,27 @@ class Row(Value):
     """One example. `messages` is what the model sees; the last one, by the assistant, is what it learns.
 
     `text` is the bare input (what a linear model sees) and `label` its label, where the task is to classify.
+    Running text to go on with (task `continue`) has no messages: `text` is all of it, and all of it is learned.
+    A preference row's last message is the better reply and `rejected` the worse one; a row with a thumb has `liked`.
     `id` is a hash of the content; `group` decides its side of the split.
     """
 
     id: str
-    messages: tuple[Message, ...] = Field(min_length=2)
+    messages: tuple[Message, ...]
     text: str
     label: str | None = None
+    rejected: str | None = None
+    liked: bool | None = None
     fields: dict[str, str] = Field(default_factory=dict)
     group: str
     source: str
     line: int
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Row:
+        if len(self.messages) == 1 or (not self.messages and not self.text):
+            raise ValueError("a row is a prompt with a reply, or a text")
+        return self
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from llmops.core.recipe import Precision, Recipe
+from llmops.core.method import Precision
+from llmops.core.recipe import Recipe
 from llmops.core.value import Fact, Value
 
 Scalar = str | int | float | bool | tuple[str, ...]

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from llmops.core.recipe import Name, Task
+from llmops.core.recipe import Name
 from llmops.core.report import SubjectKind
+from llmops.core.tasks import Task
 from llmops.core.value import Fact, Value
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from llmops.core.errors import RequestError
-from llmops.core.recipe import Conversation, Labelled, PromptReply, Shape
+from llmops.core.sources import Conversation, Labelled, PromptReply, Shape
 from llmops.data.mapping import Unfit, cell_text, conversation_turns
 from llmops.data.readers import columns_of
 from llmops.data.record import Record

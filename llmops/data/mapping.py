@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from llmops.core.dataset import DroppedRow, Message, Row
 from llmops.core.errors import RequestError
-from llmops.core.recipe import Classify, Conversation, Labelled, PromptReply, Reply, Shape, Source, Task
+from llmops.core.sources import Conversation, Labelled, PromptReply, Shape, Source
+from llmops.core.tasks import Classify, Reply, Task
 from llmops.data.record import Record, shown
 
 Turn = tuple[str, str]

@@ -13,7 +13,9 @@ from pydantic import Field
 
 from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
-from llmops.core.recipe import Classify, Data, Evaluation, Labelled, Recipe, Reply, Shape, Source, Task
+from llmops.core.recipe import Evaluation, Recipe
+from llmops.core.sources import Data, Labelled, Shape, Source
+from llmops.core.tasks import Classify, Reply, Task
 from llmops.core.value import Value
 from llmops.data.guess import as_columns, guess, slices
 from llmops.data.mapping import map_records

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from llmops.core.context import Surroundings
 from llmops.core.dataset import DatasetManifest, SourceRecord
 from llmops.core.errors import LlmopsError, RequestError
-from llmops.core.recipe import Recipe, Source, Task
+from llmops.core.recipe import Recipe
+from llmops.core.sources import Source
+from llmops.core.tasks import Task
 from llmops.core.value import Value
 from llmops.data.mapping import Mapped, map_records
 from llmops.data.readers import read_records

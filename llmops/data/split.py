@@ -10,7 +10,8 @@ from typing import Literal
 
 from llmops.core.dataset import DroppedRow
 from llmops.core.errors import RequestError
-from llmops.core.recipe import Classify, Data, Source, Task
+from llmops.core.sources import Data, Source
+from llmops.core.tasks import Classify, Task
 from llmops.data.mapping import Example, Mapped, fold
 
 FEWEST_ROWS = 2  # of a label on one side: with one row, nothing is learned or measured

@@ -15,9 +15,9 @@ import numpy as np
 from llmops.core.context import Track, silent
 from llmops.core.dataset import Message, Row
 from llmops.core.errors import RequestError
-from llmops.core.recipe import Reply, Task
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.serving import Sampling
+from llmops.core.tasks import Reply, Task
 from llmops.evals.score import Failed, Measured, Said, ask_each, check_some_answered, report
 from llmops.evals.suite import check_rows, fold, reply_options
 from llmops.lm.ports import ChatModel, ScoringModel

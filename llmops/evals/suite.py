@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from llmops.core.dataset import DatasetManifest, Row
 from llmops.core.errors import RequestError
-from llmops.core.recipe import Classify, Task
 from llmops.core.report import Suite
+from llmops.core.tasks import Classify, Task
 from llmops.core.value import digest
 
 

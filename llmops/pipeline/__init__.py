@@ -7,6 +7,7 @@ from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promot
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_reply, inspect_row, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
+from llmops.pipeline.prove import prove
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "predict",
     "prepare",
     "promote",
+    "prove",
     "register",
     "rollback",
     "run",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from llmops.core.comparison import Comparison, Pick
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
-from llmops.core.recipe import Classify
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, Subject
+from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion, Promotion
 from llmops.pipeline.subjects import fit_cheap_rows, measure, subject_of, suite_of
 from llmops.store.files import copy_files

@@ -10,9 +10,10 @@ from llmops.core.comparison import Comparison
 from llmops.core.errors import LlmopsError, Refusal, RequestError
 from llmops.core.outcome import ComparisonLine, Outcome, SideBySide
 from llmops.core.plan import Plan, Wishes
-from llmops.core.recipe import Classify, Recipe
+from llmops.core.recipe import Recipe
 from llmops.core.report import EvalReport, Score
 from llmops.core.run import Run
+from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion, Promotion, champion
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register
 from llmops.pipeline.make import plan, prepare, train

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from llmops.core.dataset import DatasetManifest, Message
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
-from llmops.core.recipe import Classify
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
+from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion
 from llmops.store.workspace import Workspace
 

@@ -12,9 +12,9 @@ from llmops.core.errors import RequestError
 from llmops.core.health import HealthReport
 from llmops.core.outcome import EndpointCheck, SideBySide
 from llmops.core.plan import Plan
-from llmops.core.recipe import Classify
 from llmops.core.report import EvalReport
 from llmops.core.serving import Exchange, Feedback, Sampling
+from llmops.core.tasks import Classify
 from llmops.pipeline.subjects import label_chances, served, subject_of
 from llmops.store.ledger import Ledger
 from llmops.store.workspace import Workspace

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmops.core.recipe import Conversation, Cut, Labelled, Source
+from llmops.core.sources import Conversation, Cut, Labelled, Source
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,10 @@ def fake_makers(words: str) -> tuple[Any, ...]:
     """The verbs that read a recipe or a file, or steer a run."""
     from llmops.core.dataset import Message
     from llmops.core.errors import RequestError
-    from llmops.core.recipe import Classify, Labelled, Recipe
+    from llmops.core.recipe import Recipe
     from llmops.core.run import RunEvent
+    from llmops.core.sources import Labelled
+    from llmops.core.tasks import Classify
     from llmops.data.new import Look
 
     def load(path_or_name: str, sets: Sequence[str], at: Any) -> Any:

@@ -10,9 +10,11 @@ from llmops.core.comparison import Pick
 from llmops.core.dataset import DatasetManifest, Message, Row, SourceRecord
 from llmops.core.outcome import ComparisonLine, EndpointCheck, Outcome, SideBySide
 from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan
-from llmops.core.recipe import Classify, Data, Evaluation, Recipe, Source
+from llmops.core.recipe import Evaluation, Recipe
 from llmops.core.report import Answer, EvalReport, Score, Subject, Suite
 from llmops.core.run import RunEvent, StepRecord
+from llmops.core.sources import Data, Source
+from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion, Promotion
 from llmops.store.files import write_json, write_jsonl
 from llmops.store.workspace import Workspace

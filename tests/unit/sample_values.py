@@ -9,9 +9,11 @@ from pathlib import Path
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message, Row
 from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan
-from llmops.core.recipe import Classify, Data, Labelled, Recipe, Source
+from llmops.core.recipe import Recipe
 from llmops.core.report import Answer, EvalReport, Score, Subject, SubjectKind, Suite
 from llmops.core.serving import Exchange, Feedback, Sampling
+from llmops.core.sources import Data, Labelled, Source
+from llmops.core.tasks import Classify
 from llmops.store.workspace import Workspace
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

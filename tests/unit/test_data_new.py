@@ -10,7 +10,8 @@ import pytest
 
 from llmops.core.context import Surroundings
 from llmops.core.errors import RequestError
-from llmops.core.recipe import Classify, Conversation, Labelled, PromptReply, Reply
+from llmops.core.sources import Conversation, Labelled, PromptReply
+from llmops.core.tasks import Classify, Reply
 from llmops.data.new import draft, look, recipe_yaml
 from llmops.data.prepare import prepare
 from llmops.data.recipes import parse_recipe

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from llmops.core.context import Surroundings
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError, RequestError
-from llmops.core.recipe import Classify, Conversation, Cut, Data, Labelled, PromptReply, Recipe, Reply, Source
+from llmops.core.recipe import Recipe
+from llmops.core.sources import Conversation, Cut, Data, Labelled, PromptReply, Source
+from llmops.core.tasks import Classify, Reply
 from llmops.data.mapping import ask, cell_text, map_records
 from llmops.data.prepare import prepare, resolve
 from llmops.data.record import Record, unreadable

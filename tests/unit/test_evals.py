@@ -11,8 +11,8 @@ import pytest
 from llmops.core.context import silent
 from llmops.core.dataset import DatasetManifest, Message, Row
 from llmops.core.errors import LlmopsError, RequestError
-from llmops.core.recipe import Classify, Reply
 from llmops.core.report import EvalReport, Subject, Suite
+from llmops.core.tasks import Classify, Reply
 from llmops.core.value import canonical_json
 from llmops.evals.evaluate import evaluate, grade_labels, grade_picks, softmax
 from llmops.evals.suite import make_suite, reply_options

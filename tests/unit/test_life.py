@@ -11,9 +11,12 @@ import pytest
 from llmops import pipeline
 from llmops.core.dataset import Message
 from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.method import LoRA, Training
 from llmops.core.outcome import Outcome
-from llmops.core.recipe import Conversation, Data, Evaluation, LoRA, Recipe, Reply, Source, Training
+from llmops.core.recipe import Evaluation, Recipe
 from llmops.core.serving import Exchange, Sampling
+from llmops.core.sources import Conversation, Data, Source
+from llmops.core.tasks import Reply
 from llmops.core.version import ModelVersion
 from llmops.store.workspace import Workspace
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv

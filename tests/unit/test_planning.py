@@ -7,8 +7,11 @@ from pydantic import ValidationError
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
+from llmops.core.method import Training
 from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes
-from llmops.core.recipe import Classify, Data, Recipe, Source, Training
+from llmops.core.recipe import Recipe
+from llmops.core.sources import Data, Source
+from llmops.core.tasks import Classify
 from llmops.planning.cost import BaseShape
 from llmops.planning.plan import Looked, plan
 

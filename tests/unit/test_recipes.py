@@ -8,21 +8,10 @@ from pathlib import Path
 import pytest
 
 from llmops.core.errors import RequestError
-from llmops.core.recipe import (
-    Baselines,
-    Classify,
-    Conversation,
-    Cut,
-    Data,
-    Evaluation,
-    Labelled,
-    LoRA,
-    PromptReply,
-    Recipe,
-    Reply,
-    Source,
-    Training,
-)
+from llmops.core.method import LoRA, Training
+from llmops.core.recipe import Baselines, Evaluation, Recipe
+from llmops.core.sources import Conversation, Cut, Data, Labelled, PromptReply, Source
+from llmops.core.tasks import Classify, Reply
 from llmops.data.new import recipe_yaml
 from llmops.data.recipes import apply_sets, load_recipe, parse_recipe
 

@@ -14,7 +14,7 @@ import pytest
 
 from llmops.core.context import Surroundings
 from llmops.core.errors import LlmopsError, RequestError
-from llmops.core.recipe import Conversation, Labelled
+from llmops.core.sources import Conversation, Labelled
 from llmops.store import sources
 from llmops.store.catalogue import BASES, DATA
 from llmops.store.sources import fetch

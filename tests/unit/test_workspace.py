@@ -13,9 +13,9 @@ from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, SourceRecord
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Plan
-from llmops.core.recipe import Classify
 from llmops.core.report import EvalReport
 from llmops.core.run import RunEvent
+from llmops.core.tasks import Classify
 from llmops.store.files import (
     append_line,
     building,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from llmops.core.recipe import Classify, Data, Evaluation, Labelled, LoRA, Recipe, Source, Training
+from llmops.core.method import LoRA, Training
+from llmops.core.recipe import Evaluation, Recipe
+from llmops.core.sources import Data, Labelled, Source
+from llmops.core.tasks import Classify
 
 GOOD = ("lovely", "bright", "kind", "splendid", "warm")
 BAD = ("dull", "rude", "broken", "cold", "awful")

@@ -1,0 +1,35 @@
+"""`prove`: inject faults into every check of a room, and say which were found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
+
+from llmops.core.errors import RequestError
+from llmops.core.proof import CheckResult, Proof, Size
+from llmops.store.workspace import Workspace
+
+# What can be proved, and the module whose `checks(size, at)` yields a result for each check.
+PROOFS: dict[str, str] = {}
+
+
+def prove(what: Sequence[str], at: Workspace, size: Size = "ci") -> Proof:
+    """The checks of the named subjects (of all, where none is named). `size` soak takes long and proves more.
+
+    Works in a scratch folder of its own inside the workspace; nothing else there is touched.
+    """
+    unknown = [name for name in what if name not in PROOFS]
+    if unknown:
+        raise RequestError(f"there is no proof of {unknown[0]!r}", f"there are: {', '.join(PROOFS)}")
+    found: list[CheckResult] = []
+    for name in what or PROOFS:
+        for result in _checks(name, size, at):
+            found.append(result)
+            at.world.say(f"{'passed' if result.passed else 'FAILED'}  {result.name}: {result.found}/{result.of}")
+    return Proof(checks=tuple(found))
+
+
+def _checks(name: str, size: Size, at: Workspace) -> Iterator[CheckResult]:
+    module: Any = import_module(PROOFS[name])
+    yield from module.checks(size, at)
