@@ -97,8 +97,8 @@ __version__ = "0.1.0"
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
     "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_reply inspect_row listing
-        load measure_cheap new outcome pick plan predict prepare promote prove register rollback run serve show side_by_side
-        stop train""",
+        load measure_cheap new outcome pick plan predict prepare promote prove register rollback run serve show
+        side_by_side stop train""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "LlmopsError Refusal RequestError",

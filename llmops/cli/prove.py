@@ -23,7 +23,7 @@ def prove(
     what: Annotated[
         list[str] | None, Argument(metavar="[ROOM]...", help="data, training ...; all if left out.")
     ] = None,
-    size: Annotated[ProofSize, Option("--size", help="ci takes minutes, soak an hour and proves more.")] = ProofSize.ci,
+    size: Annotated[ProofSize, Option("--size", help="soak takes an hour and proves more.")] = ProofSize.ci,
     session: Session = Session(),
 ) -> None:
     """Inject faults into the checks of a room: found of injected, false alarms on clean cases, and the goal of each.

@@ -24,9 +24,7 @@ class CheckResult(Value):
     clean: int = Field(0, ge=0)
     goal: str
     passed: bool
-    note: str = Field(
-        "", description="what a person should know besides: the figure behind the verdict, what was missed"
-    )
+    note: str = Field("", description="the figure behind the verdict, and what was missed")
 
 
 class Proof(Value):
