@@ -30,5 +30,5 @@ def look(recipe: Recipe, rows: Sequence[Row], wishes: Wishes, world: Surrounding
         template=template,
         targets=linear_names(base.folder),
         row_ids=[row.id for row in rows],
-        row_tokens=[len(renderer.example(row.messages).ids) for row in world.track(rows, "reading rows", len(rows))],
+        row_tokens=[len(renderer.row(row).ids) for row in world.track(rows, "reading rows", len(rows))],
     )

@@ -86,7 +86,7 @@ def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run
     try:
         renderer = Renderer(load_tokenizer(base), knobs.template)
         kept = [row for row in rows if row.id not in set(plan.left_out)]
-        examples = [renderer.example(row.messages) for row in kept]
+        examples = [renderer.row(row) for row in kept]
         loop = build(base, knobs)
         restore(loop, folder / "state", workspace.world.say)
         event("started", loop.step, data=this_process())
