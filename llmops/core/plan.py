@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from llmops.core.method import Precision
+from llmops.core.method import Precision, Shard
 from llmops.core.recipe import Recipe
 from llmops.core.value import Fact, Value
 
@@ -20,6 +20,7 @@ class Wishes(Value):
     threads: int | None = Field(None, ge=1)
     max_memory_gb: float | None = Field(None, gt=0)
     budget_s: float | None = Field(None, gt=0, description="training should take at most this long")
+    processes: int | None = Field(None, ge=1, le=4096, description="processes that train together")
 
 
 class Machine(Value):
@@ -55,7 +56,11 @@ class Knobs(Value):
     attention: Literal["eager", "sdpa"]
     template: str = Field(description="base: its own chat template; plain: ours, for a base without one")
     device: str
-    threads: int
+    threads: int = Field(description="of each process")
+    processes: int = Field(description="that share each batch; their gradients are summed")
+    shard: Shard
+    pack_tokens: int = Field(description="most tokens that go through the model at once; memory grows with it")
+    max_memory_bytes: int = Field(description="what the processes may hold in all")
     checkpoint_every: int
     seed: int
 

@@ -77,6 +77,10 @@ def plan_of(recipe: Recipe, dataset: str, why: str) -> Plan:
         template="base",
         device="cpu",
         threads=2,
+        processes=1,
+        shard="none",
+        pack_tokens=512,
+        max_memory_bytes=16_000_000_000,
         checkpoint_every=20,
         seed=0,
     )
