@@ -36,3 +36,7 @@ class Training(Value):
     max_tokens: int | None = Field(None, ge=16, le=131072, description="longer rows are dropped, not cut")
     precision: Precision | None = Field(None, description="of the frozen weights; adapters stay in float32")
     seed: int = Field(0, ge=0, description="of initial weights and order of rows")
+    look_every: int | None = Field(None, ge=0, description="steps between looks at the watched rows; 0: never")
+    patience: int | None = Field(
+        None, ge=0, description="looks without a better loss before training stops and keeps the best; 0: keep the last"
+    )

@@ -57,6 +57,8 @@ class Knobs(Value):
     device: str
     threads: int
     checkpoint_every: int
+    look_every: int = Field(description="steps between looks at the watched rows; 0: never")
+    patience: int = Field(description="looks without a better loss before training stops; 0: never, the last is kept")
     seed: int
 
 
@@ -90,6 +92,7 @@ class Plan(Fact):
     decisions: tuple[Decision, ...]
     train_tokens: int = Field(description="real tokens in one pass")
     left_out: tuple[str, ...] = Field((), description="ids of training rows longer than max_tokens; never cut")
+    watched: tuple[str, ...] = Field((), description="ids of the rows whose loss is looked at; none of them is learned")
     seconds_expected: float
     memory_bytes_expected: int
     replaces: str | None = Field(None, description="the plan that this one shrank")

@@ -45,7 +45,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishe
     from llmops.planning.look import look
     from llmops.planning.plan import plan as decide
 
-    looked = look(recipe, at.rows(manifest.id, "train"), wishes, at.world)
+    looked = look(recipe, at.rows(manifest.id, "train"), at.rows(manifest.id, "heldout"), wishes, at.world)
     made = decide(recipe, manifest, looked, wishes)
     at.put(made)
     return made

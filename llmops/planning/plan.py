@@ -12,6 +12,7 @@ from llmops.core.errors import RequestError
 from llmops.core.plan import BaseModelRecord, Decision, Knobs, Machine, Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
+from llmops.planning.watching import set_aside, watch
 
 CPU_BUDGET_S = 140.0
 FAST_BFLOAT16 = 1.3
@@ -29,6 +30,8 @@ class Looked:
     targets: tuple[str, ...]
     row_ids: Sequence[str]
     row_tokens: Sequence[int]
+    row_groups: Sequence[str] = ()
+    heldout_ids: Sequence[str] = ()
 
 
 class Decisions:
@@ -53,7 +56,9 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     decide.take("threads", wishes.threads, machine.cores, f"one for each of the {machine.cores} cores")
     precision = _precision(decide, recipe, machine)
     max_tokens, left_out = _length(decide, recipe, looked)
-    kept = [tokens for tokens in looked.row_tokens if tokens <= max_tokens]
+    short = [place for place, tokens in enumerate(looked.row_tokens) if tokens <= max_tokens]
+    aside = set_aside(recipe, looked, short)
+    kept = [looked.row_tokens[place] for place in short if looked.row_ids[place] not in set(aside)]
     if not kept:
         raise RequestError("no training row is short enough", "raise training.max_tokens, or leave it open")
     decide.take(
@@ -68,7 +73,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         looked.template,
         "the base's own chat template"
         if looked.template == "base"
-        else "this base has no chat template, so turns are marked with 'User:' and 'Assistant:'",
+        else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
     )
     decide.take(
         "targets", None, looked.targets, "every linear layer of the blocks: fewer rows are wasted on a blind spot"
@@ -83,6 +88,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     decide.take(
         "checkpoint_every", None, max(5, math.ceil(steps / 10)), "ten checkpoints: a crash costs a tenth of the run"
     )
+    watched = watch(decide, recipe, looked, aside, steps, min(len(kept), batch) * steps)
     decide.take("seed", recipe.training.seed, 0, "")
     knobs = Knobs.model_validate({field: decision.value for field, decision in decide.made.items()})
     memory = memory_bytes(looked.shape, knobs, sorted(kept)[-batch:])
@@ -95,6 +101,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         decisions=tuple(decide.made.values()),
         train_tokens=sum(kept),
         left_out=left_out,
+        watched=watched,
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),
         memory_bytes_expected=memory,
     )

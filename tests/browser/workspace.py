@@ -78,6 +78,8 @@ def plan_of(recipe: Recipe, dataset: str, why: str) -> Plan:
         device="cpu",
         threads=2,
         checkpoint_every=20,
+        look_every=0,
+        patience=0,
         seed=0,
     )
     decisions = tuple(Decision(field=name, value=value, because=f"{why} {name}") for name, value in knobs)
