@@ -12,9 +12,7 @@ from llmops.planning.bases import open_base
 from llmops.planning.plan import Looked
 
 
-def look(
-    recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wishes, world: Surroundings
-) -> Looked:
+def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
     """Measure this machine, open the base (fetching and converting it the first time), tokenise the training rows."""
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names

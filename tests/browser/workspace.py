@@ -77,9 +77,14 @@ def plan_of(recipe: Recipe, dataset: str, why: str) -> Plan:
         template="base",
         device="cpu",
         threads=2,
+        processes=1,
+        shard="none",
+        pack_tokens=512,
+        max_memory_bytes=16_000_000_000,
         checkpoint_every=20,
         look_every=0,
         patience=0,
+        tracker="none",
         seed=0,
     )
     decisions = tuple(Decision(field=name, value=value, because=f"{why} {name}") for name, value in knobs)
