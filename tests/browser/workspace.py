@@ -82,6 +82,9 @@ def plan_of(recipe: Recipe, dataset: str, why: str) -> Plan:
         pack_tokens=512,
         max_memory_bytes=16_000_000_000,
         checkpoint_every=20,
+        look_every=0,
+        patience=0,
+        tracker="none",
         seed=0,
     )
     decisions = tuple(Decision(field=name, value=value, because=f"{why} {name}") for name, value in knobs)
