@@ -9,8 +9,9 @@ from typing import Any
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
-from llmops.core.plan import BaseModelRecord, Decision, Knobs, Machine, Plan, Wishes
+from llmops.core.plan import BaseModelRecord, Decision, Decoder, Knobs, Machine, Plan, Wishes
 from llmops.core.recipe import Recipe
+from llmops.lm.fast import FAMILIES
 from llmops.lm.pack import pack_tokens
 from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
 from llmops.planning.watching import set_aside, watch
@@ -68,6 +69,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         "eager" if on_cpu and max_tokens <= 512 else "sdpa",
         "plain matrix products are faster for short rows on a CPU" if on_cpu else "fused kernels are faster here",
     )
+    decide.take("decoder", None, *decoder_for(machine, looked.base.family, on_cpu))
     decide.take(
         "template",
         None,
@@ -104,6 +106,20 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         watched=watched,
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),
         memory_bytes_expected=memory,
+    )
+
+
+def decoder_for(machine: Machine, family: str, on_cpu: bool) -> tuple[Decoder, str]:
+    """Who computes a pack, and why."""
+    if not on_cpu:
+        return "transformers", "its kernels are the faster ones on a GPU"
+    if family not in FAMILIES:
+        return "transformers", f"our fast decoder knows {' and '.join(FAMILIES)}, not {family}"
+    if not machine.compiler:
+        return "plain", "frozen weights need two products a token, not three; a C compiler would make it faster still"
+    return (
+        "compiled",
+        f"frozen weights need two products a token, not three; {machine.compiler} builds the rest in a second",
     )
 
 

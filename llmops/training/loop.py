@@ -17,8 +17,9 @@ from llmops.core.run import StepRecord
 from llmops.lm.adapters import add_adapter
 from llmops.lm.base import load_weights
 from llmops.lm.batches import epoch_order
+from llmops.lm.fast import equip
 from llmops.lm.machine import peak_memory_bytes
-from llmops.lm.pack import Pack, hidden_states, logits_of, pack_rows
+from llmops.lm.pack import Pack, hidden_states, pack_rows, token_logprobs
 from llmops.lm.render import Example
 from llmops.training.guard import UNGUARDED, MemoryGuard, MemoryShort, check_step
 from llmops.training.processes import ALONE, Team, shard_base
@@ -51,7 +52,7 @@ def build(base: Path, knobs: Knobs, team: Team = ALONE) -> Loop:
     if knobs.shard == "full":
         shard_base(model, knobs)
     # Without DDP around it: gradients are summed once a step, not once a pack.
-    model = accelerator.prepare_model(model, evaluation_mode=True)
+    model = equip(accelerator.prepare_model(model, evaluation_mode=True), knobs.decoder)
     return Loop(model, accelerator.prepare(optimiser), accelerator, team=team)
 
 
@@ -95,9 +96,8 @@ def cross_entropy(model: Any, pack: Pack, examples: Sequence[Example], device: s
         places = [place for place in range(1, len(path)) if example.trained[place]]
         before += [path[place - 1] for place in places]
         targets += [example.ids[place] for place in places]
-    logits_NV = logits_of(model, hidden_TD[torch.tensor(before, dtype=torch.long, device=device)])
     target_N = torch.tensor(targets, dtype=torch.long, device=device)
-    return torch.nn.functional.cross_entropy(logits_NV, target_N, reduction="sum")
+    return -token_logprobs(model, hidden_TD[torch.tensor(before, dtype=torch.long, device=device)], target_N).sum()
 
 
 def packs_of(loop: Loop, rows: Sequence[Sequence[int]], knobs: Knobs) -> list[Pack]:

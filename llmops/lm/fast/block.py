@@ -73,6 +73,7 @@ class Pass:
     passes: Plain
     groups: Sequence[Group]
     turns: dict[str, Turn]
+    lean: bool = False
 
 
 AllFactors = Sequence[Sequence[Factors | None]]
@@ -101,12 +102,12 @@ def forward(block: Block, step: Pass, x: Tensor) -> tuple[Tensor, Kept]:
     wide = normed(step, block.before_attention, x, block.qkv)
     qkv = block.qkv.forward(wide)
     products = [block.qkv.products(wide)]
-    raw_qkv = None
+    raw_qkv = qkv if block.of_queries else None
     if block.of_queries and block.of_keys:
-        raw_qkv = qkv
         qkv = qkv.clone()
-        for norm, raw, part in zip((block.of_queries, block.of_keys), block.heads.parts(raw_qkv), block.heads.parts(qkv)):
-            passes.norm(raw, norm.weight, norm.eps, part)
+        (raw_q, raw_k, _), (q, k, _) = block.heads.parts(raw_qkv), block.heads.parts(qkv)
+        passes.norm(raw_q, block.of_queries.weight, block.of_queries.eps, q)
+        passes.norm(raw_k, block.of_keys.weight, block.of_keys.eps, k)
     mixed = block.out.wide(len(x))
     values = mixed[:, : block.out.inputs]
     seen = attend(passes, block.heads, step.groups, block.heads.parts(qkv), turn, block.window, values)
@@ -142,9 +143,9 @@ def backward(block: Block, step: Pass, kept: Kept, d: Tensor, factors: AllFactor
     yield block.out.factor_gradients(kept.mixed, ax_out, dy, dax, of_out)
     dqkv = attend_backward(passes, block.heads, step.groups, kept.seen, turn, block.window, dmixed)
     if kept.raw_qkv is not None and block.of_queries and block.of_keys:
-        parts = zip((block.of_queries, block.of_keys), block.heads.parts(kept.raw_qkv), block.heads.parts(dqkv))
-        for norm, raw, part in parts:
-            passes.norm_backward(raw, norm.weight, norm.eps, part, part, False)
+        (raw_q, raw_k, _), (dq, dk, _) = block.heads.parts(kept.raw_qkv), block.heads.parts(dqkv)
+        passes.norm_backward(raw_q, block.of_queries.weight, block.of_queries.eps, dq, dq, False)
+        passes.norm_backward(raw_k, block.of_keys.weight, block.of_keys.eps, dk, dk, False)
     dx, dax = block.qkv.backward(dqkv)
     wide = normed(step, block.before_attention, kept.x, block.qkv)
     yield block.qkv.factor_gradients(wide, ax_qkv, dqkv, dax, of_qkv)

@@ -58,6 +58,10 @@ class Square:
             row, place = row + count, place + rank
         return found
 
+    def addresses(self) -> list[int]:
+        """Where in memory the weight of each layer begins."""
+        return [self.weight_OI[rows].data_ptr() for rows, _ in self.places()]
+
     def refresh(self, factors: Sequence[Factors | None]) -> None:
         """Copy the adapters' factors, as they are now, to their places."""
         for (rows, places), factor in zip(self.places(), factors, strict=True):
