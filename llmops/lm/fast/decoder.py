@@ -16,10 +16,10 @@ from torch import Tensor
 from llmops.core.errors import LlmopsError
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
+from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.head import Head
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.spans import groups_of
-from llmops.lm.fast.square import Factors, Square
 
 
 class Decoder:
@@ -29,13 +29,13 @@ class Decoder:
         """`inner`: a causal language model of transformers, with PEFT's layers in it or without."""
         self.inner = inner
         self.passes = passes
-        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Square)
+        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Fused)
 
     def fits(self) -> bool:
         """Whether the layers still carry what they carried, and nothing that only transformers knows."""
         for block, layers in zip(self.stack.blocks, self.stack.layers, strict=True):
-            for square, members in zip(block.squares(), layers, strict=True):
-                for layer, rank, place in zip(members, square.ranks, square.addresses(), strict=True):
+            for fused, members in zip(block.fused(), layers, strict=True):
+                for layer, rank, place in zip(members, fused.ranks, fused.addresses(), strict=True):
                     if not plain_layer(layer) or rank_of(layer) != rank or layer.weight.data_ptr() != place:
                         return False
         return not self.inner.get_input_embeddings().weight.requires_grad
@@ -47,14 +47,14 @@ class Decoder:
         return Head.apply(self.passes, self.inner.get_output_embeddings().weight, cap, hidden_ND, targets_N, learn)
 
     def factors(self) -> list[list[list[Factors | None]]]:
-        """Of each layer and square, the adapters that are switched on now; copied into the squares."""
+        """Of each layer and group, the adapters that are switched on now; copied into the fused products."""
         found = []
         for block, layers in zip(self.stack.blocks, self.stack.layers, strict=True):
             of_block = []
-            for square, members in zip(block.squares(), layers, strict=True):
-                of_square = [factors_of(layer) for layer in members]
-                square.refresh(of_square)
-                of_block.append(of_square)
+            for fused, members in zip(block.fused(), layers, strict=True):
+                of_group = [factors_of(layer) for layer in members]
+                fused.refresh(of_group)
+                of_block.append(of_group)
             found.append(of_block)
         return found
 
@@ -76,7 +76,7 @@ class Decoder:
 
 def each(factors: Sequence[AllFactors]) -> Iterator[Factors]:
     """Every factor that is there, in the order of layers."""
-    return (factor for layer in factors for square in layer for factor in square if factor is not None)
+    return (factor for layer in factors for group in layer for factor in group if factor is not None)
 
 
 def factors_of(layer: Any) -> Factors | None:
@@ -127,7 +127,7 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
             if isinstance(kept, Tensor):
                 _, kept = forward(stack.blocks[index], step, kept)
             gradients += backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
-        ordered = [tensor for square in reversed(gradients) for tensor in square]
+        ordered = [tensor for group in reversed(gradients) for tensor in group]
         return None, None, None, None, *ordered
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from llmops.lm.fast.attention import Heads
 from llmops.lm.fast.block import Block, Norm
-from llmops.lm.fast.square import Square
+from llmops.lm.fast.fused import Fused
 
-MakeSquare = Callable[[Sequence[torch.nn.Linear], Sequence[int]], Square]
+MakeFused = Callable[[Sequence[torch.nn.Linear], Sequence[int]], Fused]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Stack:
     turns: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]]
 
 
-def llama(decoder: Any, make: MakeSquare) -> Stack:
+def llama(decoder: Any, make: MakeFused) -> Stack:
     """Llama (SmolLM2 is one): Touvron et al. 2023, arXiv:2302.13971."""
     blocks, members = [], []
     for layer in decoder.layers:
@@ -52,7 +52,7 @@ def llama(decoder: Any, make: MakeSquare) -> Stack:
     return Stack(decoder.embed_tokens, blocks, members, _norm(decoder.norm, "variance_epsilon"), {"": turn})
 
 
-def gemma3(decoder: Any, make: MakeSquare) -> Stack:
+def gemma3(decoder: Any, make: MakeFused) -> Stack:
     """Gemma 3: Gemma Team 2025, arXiv:2503.19786."""
     blocks, members = [], []
     for layer in decoder.layers:
@@ -80,10 +80,10 @@ def gemma3(decoder: Any, make: MakeSquare) -> Stack:
 
 
 # By `model_type` of the config.
-FAMILIES: dict[str, Callable[[Any, MakeSquare], Stack]] = {"llama": llama, "gemma3_text": gemma3}
+FAMILIES: dict[str, Callable[[Any, MakeFused], Stack]] = {"llama": llama, "gemma3_text": gemma3}
 
 
-def _block(layers: list[list[Any]], make: MakeSquare, **parts: Any) -> Block:
+def _block(layers: list[list[Any]], make: MakeFused, **parts: Any) -> Block:
     qkv, out, gate_up, down = (
         make([getattr(layer, "base_layer", layer) for layer in members], [rank_of(layer) for layer in members])
         for members in layers
