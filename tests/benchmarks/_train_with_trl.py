@@ -69,6 +69,7 @@ def main(job: dict[str, Any]) -> None:
             save_strategy="no",
             seed=0,
             disable_tqdm=True,
+            use_cpu=True,
             **({"gradient_checkpointing": False} if tuned else {}),
         )
         torch.manual_seed(0)
