@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from llmops.lm.fast.attention import Heads, Seen, attend, attend_backward
+from llmops.lm.fast.attention import Attention, Heads, Seen
 from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.spans import Group
@@ -77,6 +77,10 @@ class Pass:
     turns: dict[str, Turn]
     lean: bool = False
 
+    def attention(self, block: Block) -> Attention:
+        """How the pack looks at itself in one layer."""
+        return Attention(self.passes, block.heads, self.groups, self.turns[block.turn], block.window)
+
     def normed(self, norm: Norm, x: Tensor) -> Tensor:
         """`x` normalised, in memory of its own."""
         out = torch.empty_like(x)
@@ -104,8 +108,7 @@ def forward(block: Block, step: Pass, x_TD: Tensor) -> tuple[Tensor, Kept]:
         step.passes.norm(raw_q, block.of_queries.weight, block.of_queries.eps, q)
         step.passes.norm(raw_k, block.of_keys.weight, block.of_keys.eps, k)
     mixed = qkv.new_empty(len(x_TD), block.out.inputs)
-    turn = step.turns[block.turn]
-    seen = attend(step.passes, block.heads, step.groups, block.heads.parts(qkv), turn, block.window, mixed)
+    seen = step.attention(block).forward(qkv, mixed)
     middle_TD, raw_out, ax_out = _onto(block.out, step, block.after_attention, mixed, x_TD)
     gate_up, ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD))
     inner_TI = qkv.new_empty(len(x_TD), block.down.inputs)
@@ -146,8 +149,7 @@ def backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFac
     dy_TD = step.back(block.after_attention, kept.raw_out, d_TD)
     dmixed, dax = block.out.backward(dy_TD)
     yield block.out.factor_gradients(kept.mixed, ax_out, dy_TD, dax, of_out)
-    turn = step.turns[block.turn]
-    dqkv = attend_backward(passes, block.heads, step.groups, kept.seen, turn, block.window, dmixed)
+    dqkv = step.attention(block).backward(kept.seen, dmixed)
     if kept.raw_qkv is not None and block.of_queries and block.of_keys:
         (raw_q, raw_k, _), (dq, dk, _) = block.heads.parts(kept.raw_qkv), block.heads.parts(dqkv)
         passes.norm_backward(raw_q, block.of_queries.weight, block.of_queries.eps, dq, dq, False)

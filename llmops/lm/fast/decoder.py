@@ -17,7 +17,7 @@ from llmops.core.errors import LlmopsError
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
 from llmops.lm.fast.fused import Factors, Fused
-from llmops.lm.fast.head import Head
+from llmops.lm.fast.head import Head, Vocabulary
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.spans import groups_of
 
@@ -43,8 +43,9 @@ class Decoder:
     def token_logprobs(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         """log p(target) in nats, N float32, of each hidden state."""
         cap = float(getattr(self.inner.config, "final_logit_softcapping", None) or 0.0)
+        head_VD = self.inner.get_output_embeddings().weight
         learn = torch.is_grad_enabled() and hidden_ND.requires_grad
-        return Head.apply(self.passes, self.inner.get_output_embeddings().weight, cap, hidden_ND, targets_N, learn)
+        return Head.apply(Vocabulary(self.passes, head_VD, cap), hidden_ND, targets_N, learn)
 
     def factors(self) -> list[list[list[Factors | None]]]:
         """Of each layer and group, the adapters that are switched on now; copied into the fused products."""
