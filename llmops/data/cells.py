@@ -31,11 +31,42 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
+def has(cells: dict[str, Any], column: str) -> bool:
+    """Whether a record has a column, even an empty one."""
+    try:
+        cell(cells, column)
+    except Misfit:
+        return False
+    except Unfit:
+        return True
+    return True
+
+
+def cell(cells: dict[str, Any], column: str) -> Any:
+    """What stands in a column. `data.text` means `text` in the object `data` too, and `notes.0` the one note in a list.
+
+    Raises `Misfit` where there is no such column, `Unfit` where a list holds more than the one value that is asked for.
+    """
+    if column in cells:
+        return cells[column]
+    value: Any = cells
+    for part in column.split("."):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part == "0":
+            if len(value) > 1:
+                raise Unfit(f"{len(value)} values where one is expected: {column}")
+            value = value[0] if value else None
+        elif value is None and value is not cells:
+            return None
+        else:
+            raise Misfit(f"missing column: {column}")
+    return value
+
+
 def filled(cells: dict[str, Any], column: str) -> str:
     """The text in a column, without the white space around it. Raises `Unfit` where there is none."""
-    if column not in cells:
-        raise Misfit(f"missing column: {column}")
-    text = cell_text(cells[column]).strip()
+    text = cell_text(cell(cells, column)).strip()
     if not text:
         raise Unfit(f"empty: {column}")
     return text
@@ -43,4 +74,4 @@ def filled(cells: dict[str, Any], column: str) -> str:
 
 def optional(cells: dict[str, Any], column: str) -> str:
     """The text in a column that may be missing or empty."""
-    return cell_text(cells.get(column)).strip()
+    return cell_text(cell(cells, column)).strip() if has(cells, column) else ""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmops.core.dataset import DroppedRow, Message, Row
 from llmops.core.errors import RequestError
@@ -25,13 +25,19 @@ from llmops.core.sources import (
     Source,
 )
 from llmops.core.tasks import SHAPES_OF, Classify, Rate, Reply, Task
-from llmops.data.cells import Misfit, Unfit, cell_text
+from llmops.data.cells import Misfit, Unfit, has, optional
+from llmops.data.damage import damage
 from llmops.data.record import Record, shown
 from llmops.data.shapes import SHAPES
 from llmops.data.turns import Turn
 
-# Columns by these names hold system prompts: one that nothing reads would be lost without a word.
-SYSTEM_NAMES = frozenset(("system", "system_prompt", "system_message", "systemprompt", "system prompt"))
+# What columns by these names hold belongs to the conversation: where nothing reads one, it would be lost in silence.
+CONTEXT_NAMES = {
+    **dict.fromkeys(("system", "system_prompt", "system_message", "systemprompt", "system prompt"), "system prompts"),
+    **dict.fromkeys(("history",), "earlier turns"),
+    **dict.fromkeys(("tools", "functions"), "tools that the replies call"),
+    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), "pictures, sounds or films"),
+}
 # Fields of a shape whose column may be missing, as long as the recipe does not name another.
 MAY_BE_MISSING = frozenset(("input", "history", "system"))
 
@@ -109,25 +115,19 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def map_records(records: Iterable[Record], name: str, part: int, source: Source, task: Task) -> list[Mapped]:
-    """An example, or a dropped row, for each record of one source. `name` is what errors call it.
+def map_records(records: Iterable[Record], name: str, part: int, source: Source, task: Task) -> Iterator[Mapped]:
+    """An example, or a dropped row, for each record of one source, one after the other. `name` is what errors call it.
 
-    Raises `RequestError` where the source's shape does not fit the task, a column that it names is nowhere, or most
-    rows have another form than the shape says.
+    Raises `RequestError` where the source's shape does not fit the task; and at the end, where a column that it names
+    is nowhere, a column that belongs to the conversations is not read, or most rows have another form than the shape.
     """
     mapper: Mapper | None = None
-    columns: dict[str, None] = {}
-    mapped: list[Mapped] = []
     for record in records:
-        if record.cells is not None:
-            columns.update(dict.fromkeys(record.cells))
         if mapper is None and record.cells is not None:
-            mapper = Mapper(part, source, source.shape or default_shape(task, columns), task, name)
-        mapped.append(dropped_record(source.from_, record, "read", record.reason) if mapper is None else mapper(record))
+            mapper = Mapper(part, source, source.shape or default_shape(task, record.cells), task, name)
+        yield dropped_record(source.from_, record, "read", record.reason) if mapper is None else mapper(record)
     if mapper is not None:
-        check_columns(name, source, mapper.shape, list(columns))
-        mapper.check_fit()
-    return mapped
+        mapper.check()
 
 
 def default_shape(task: Task, columns: Iterable[str]) -> Shape:
@@ -158,41 +158,36 @@ def _named(shape: Shape) -> list[tuple[str, str]]:
     return [(field, value) for field, value in shape if field not in ("kind", "cut", "decimal_mark")]
 
 
-def check_columns(name: str, source: Source, shape: Shape, columns: Sequence[str]) -> None:
-    """Raise `RequestError`, naming the nearest column, where a column that the source names is not there.
-
-    And where a column of system prompts is there that nothing reads: they would be lost without a word.
-    """
+def wanted_columns(source: Source, shape: Shape) -> dict[str, str]:
+    """What a source calls a column, and its name, for every column that must be there."""
     wanted = dict(_named(shape))
-    for field in MAY_BE_MISSING & set(wanted):
+    optional = MAY_BE_MISSING | (
+        {"prompt"} if isinstance(shape, Preference) else set()
+    )  # whole talks hold their prompt
+    for field in optional & set(wanted):
         if wanted[field] == type(shape).model_fields[field].default:
             del wanted[field]
-    if isinstance(shape, Preference) and shape.prompt == "prompt":
-        del wanted["prompt"]  # whole conversations hold it
     wanted |= {f"keep_fields[{number}]": column for number, column in enumerate(source.keep_fields)}
-    wanted |= {"group": source.group} if source.group else {}
-    for field, column in wanted.items():
-        if column not in columns:
-            near = get_close_matches(column, columns, 1, 0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            known = ", ".join(repr(name) for name in columns[:20])
-            raise RequestError(
-                f"{name} has no column {column!r}, which the source names as its {field}",
-                f"{hint}its columns are {known}; name one of them in the recipe's source",
-            )
-    read = {*dict(_named(shape)).values(), *source.keep_fields}
-    lost = [column for column in columns if column.strip().lower() in SYSTEM_NAMES and column not in read]
-    if lost:
-        raise RequestError(
-            f"{name}: column {lost[0]!r} holds system prompts, and the source does not read it",
-            f"write shape.system: {lost[0]}, or list it in keep_fields to leave it out of the conversations",
-        )
+    return wanted | ({"group": source.group} if source.group else {})
 
 
 def dropped_record(source: str, record: Record, step: str, reason: str) -> DroppedRow:
     """A record that became no example, as the ledger of dropped rows shows it."""
     text = record.text or json.dumps(record.cells, ensure_ascii=False, default=str)
     return DroppedRow(source=source, line=record.line, step=step, reason=reason, text=shown(text))
+
+
+# Turns and their JSON are one type with plain text: what they say is told apart by itself.
+KINDS: dict[type, str] = {
+    **dict.fromkeys((str, list, dict), "text"),
+    **dict.fromkeys((int, float), "a number"),
+    bool: "true or false",
+}
+
+
+def said(turns: tuple[Turn, ...]) -> tuple[str, ...]:
+    """What was said in each turn."""
+    return tuple(content for _, content in turns)
 
 
 class Mapper:
@@ -210,18 +205,34 @@ class Mapper:
         self.part, self.source, self.shape, self.task, self.name = part, source, shape, task, name
         self.parts = SHAPES[shape.kind]
         self.opening = opening(task)
+        self.columns: dict[str, None] = {}
+        self.missing = wanted_columns(source, shape)
+        self.read = {*dict(_named(shape)).values(), *source.keep_fields}
+        # A number, and a thumb, is the same in text.
+        numbers = {
+            getattr(shape, field, "") for field in ("number", "thumb", "label" if getattr(shape, "cut", None) else "")
+        }
+        self.typed = [*(self.read - numbers), *([source.group] if source.group else [])]
+        self.unread: dict[str, int] = {}  # column that belongs to the conversations: first line with something in it
         self.seen = self.misfits = 0
         self.first: tuple[int, str] | None = None
+        self.kinds: dict[str, tuple[str, int]] = {}  # column: what it holds, and the first line that does
+        self.strays = 0
 
     def __call__(self, record: Record) -> Example | DroppedRow:
         source, cells = self.source, record.cells
         if cells is None:
             return dropped_record(source.from_, record, "read", record.reason)
-        self.seen += 1
+        self._look(cells, record.line)
         try:
+            self._same_type(cells, record.line)
             turns, text, label, rejected, liked = self.parts(self.shape, cells, self.task)
-            kept = {name: cell_text(cells.get(name)).strip() for name in source.keep_fields}
-            group = cell_text(cells.get(source.group)).strip() if source.group else ""
+            kept = {name: optional(cells, name) for name in source.keep_fields}
+            group = optional(cells, source.group) if source.group else ""
+            if wrong := next(
+                (found for part in (text, label, rejected, *said(turns)) if (found := damage(part or ""))), ""
+            ):
+                raise Unfit(wrong)
         except Unfit as error:
             if isinstance(error, Misfit):
                 self.misfits += 1
@@ -238,12 +249,54 @@ class Mapper:
             self.part, source.from_, record.line, turns, text, label, fields, group, same, row_id, rejected, liked
         )
 
-    def check_fit(self) -> None:
-        """Raise `RequestError` where most rows have another form than the shape says: it is the shape that is wrong."""
-        if self.first is None or 2 * self.misfits <= self.seen:
-            return
-        line, reason = self.first
-        raise RequestError(
-            f"{self.name}, line {line}: {reason}; {self.misfits:,} rows do not fit the shape {self.shape.kind!r}",
-            "look at the file with 'llmops new FILE', which says what its rows are and writes the shape",
-        )
+    def _same_type(self, cells: dict[str, Any], line: int) -> None:
+        """Raise `Unfit` where a column holds another type than in the rows before: 1 and "1" are not the same."""
+        for column in self.typed:
+            kind = KINDS.get(type(value)) if (value := cells.get(column)) is not None else None
+            if kind is None:
+                continue
+            known, first = self.kinds.setdefault(column, (kind, line))
+            if known != kind:
+                self.strays += 1
+                raise Unfit(f"type changes: {column} is {kind} here, and {known} from line {first} on")
+
+    def _look(self, cells: dict[str, Any], line: int) -> None:
+        """Note which columns are there."""
+        self.seen += 1
+        if not cells.keys() <= self.columns.keys():
+            self.columns.update(dict.fromkeys(cells))
+        if self.missing:
+            self.missing = {field: column for field, column in self.missing.items() if not has(cells, column)}
+        for column, value in cells.items():
+            if value and column not in self.read and column.strip().lower() in CONTEXT_NAMES:
+                self.unread.setdefault(column, line)
+
+    def check(self) -> None:
+        """Raise `RequestError` where the source's shape is not what its rows are: see `map_records`."""
+        for field, column in self.missing.items():
+            near = get_close_matches(column, self.columns, 1, 0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = ", ".join(repr(name) for name in list(self.columns)[:20])
+            raise RequestError(
+                f"{self.name} has no column {column!r}, which the source names as its {field}",
+                f"{hint}its columns are {known}; name one of them in the recipe's source",
+            )
+        for column, line in self.unread.items() if isinstance(self.task, Reply) else ():
+            held = CONTEXT_NAMES[column.strip().lower()]
+            system = f"write shape.system: {column}, or " if held == "system prompts" else ""
+            raise RequestError(
+                f"{self.name}, line {line}: column {column!r} holds {held}, and the source does not read it",
+                f"{system}list it in keep_fields to leave it out of the conversations",
+            )
+        if 2 * self.strays > self.seen:
+            column, (kind, line) = next(iter(self.kinds.items()))
+            raise RequestError(
+                f"{self.name}: most rows hold another type than line {line}, where {column!r} is {kind}",
+                "give a column one type in all rows; mend that line where it is the odd one",
+            )
+        if self.first is not None and 2 * self.misfits > self.seen:
+            raise RequestError(
+                f"{self.name}, line {self.first[0]}: {self.first[1]}; {self.misfits:,} of {self.seen:,} rows do not "
+                f"fit the shape {self.shape.kind!r}",
+                "look at the file with 'llmops new FILE', which says what its rows are and writes the shape",
+            )

@@ -19,7 +19,7 @@ from llmops.core.sources import (
     Thumbs,
 )
 from llmops.core.tasks import Classify, Rate, Task
-from llmops.data.cells import Misfit, Unfit, cell_text, filled, optional
+from llmops.data.cells import Misfit, Unfit, cell, cell_text, filled, has, optional
 from llmops.data.turns import (
     MESSAGES,
     SHAREGPT,
@@ -87,7 +87,7 @@ def number_of(text: str, decimal_mark: str = ".") -> float:
 
 def prompt_reply(shape: PromptReply, cells: Cells, task: Task) -> Parts:
     return talk(
-        _with_system(reply_turns(_cell(cells, shape.reply), prompt_turns(_cell(cells, shape.prompt))), shape, cells)
+        _with_system(reply_turns(cell(cells, shape.reply), prompt_turns(cell(cells, shape.prompt))), shape, cells)
     )
 
 
@@ -95,7 +95,7 @@ def alpaca(shape: Alpaca, cells: Cells, task: Task) -> Parts:
     """An instruction and, on the line below it, its input, as one turn; earlier pairs before it."""
     asked = "\n".join(part for part in (filled(cells, shape.instruction), optional(cells, shape.input)) if part)
     earlier: list[Turn] = []
-    for pair in cells.get(shape.history) or ():
+    for pair in (cell(cells, shape.history) if has(cells, shape.history) else None) or ():
         if not (
             isinstance(pair, list) and len(pair) == 2 and all(isinstance(said, str) and said.strip() for said in pair)
         ):
@@ -114,7 +114,7 @@ def sharegpt(shape: ShareGPT, cells: Cells, task: Task) -> Parts:
 
 
 def _whole(column: str, notation: Notation, shape: Conversation | ShareGPT, cells: Cells) -> Parts:
-    return talk(_with_system(conversation(_cell(cells, column), notation), shape, cells))
+    return talk(_with_system(conversation(cell(cells, column), notation), shape, cells))
 
 
 def plain(shape: PlainText, cells: Cells, task: Task) -> Parts:
@@ -123,8 +123,8 @@ def plain(shape: PlainText, cells: Cells, task: Task) -> Parts:
 
 def preference(shape: Preference, cells: Cells, task: Task) -> Parts:
     """The better reply as the row's last turn, the worse one beside it; both to the same prompt."""
-    asked = prompt_turns(cells[shape.prompt]) if cells.get(shape.prompt) else ()
-    better, worse = (reply_turns(_cell(cells, column), asked) for column in (shape.chosen, shape.rejected))
+    asked = prompt_turns(cell(cells, shape.prompt)) if has(cells, shape.prompt) else ()
+    better, worse = (reply_turns(cell(cells, column), asked) for column in (shape.chosen, shape.rejected))
     if better[:-1] != worse[:-1]:
         raise Unfit("no pair: chosen and rejected answer different prompts")
     if better == worse:
@@ -134,11 +134,11 @@ def preference(shape: Preference, cells: Cells, task: Task) -> Parts:
 
 def thumbs(shape: Thumbs, cells: Cells, task: Task) -> Parts:
     """A reply with its thumb. Where prompt and reply are one column, its turns end with the reply."""
-    asked, thumb = _cell(cells, shape.prompt), cell_text(_cell(cells, shape.thumb)).strip()
+    asked, thumb = cell(cells, shape.prompt), cell_text(cell(cells, shape.thumb)).strip()
     if shape.prompt == shape.reply:
         turns = ended(read_turns(asked))
     else:
-        turns = reply_turns(_cell(cells, shape.reply), prompt_turns(asked))
+        turns = reply_turns(cell(cells, shape.reply), prompt_turns(asked))
     liked = THUMBS.get(thumb.casefold())
     if liked is None:
         raise Unfit(f"no thumb: {thumb[:40]}" if thumb else f"empty: {shape.thumb}")
@@ -148,12 +148,6 @@ def thumbs(shape: Thumbs, cells: Cells, task: Task) -> Parts:
 def talk(turns: tuple[Turn, ...]) -> Parts:
     """A conversation whose bare text is what was said before the reply."""
     return Parts(turns, "\n".join(content for role, content in turns[:-1] if role != "system"))
-
-
-def _cell(cells: Cells, column: str) -> Any:
-    if column not in cells:
-        raise Misfit(f"missing column: {column}")
-    return cells[column]
 
 
 def _with_system(turns: tuple[Turn, ...], shape: Any, cells: Cells) -> tuple[Turn, ...]:

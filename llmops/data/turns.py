@@ -30,6 +30,9 @@ SHAREGPT = Notation(
 BOTH = (MESSAGES, SHAREGPT)
 
 
+WEIGHTS = ("weight", "loss_weight", "train", "trainable")  # by any of these, a turn is marked as not to be learned
+
+
 def turn_list(value: Any) -> list[Any] | None:
     """The list in a cell that holds turns: a list, one turn, or the JSON text of either; None where it is plain text.
 
@@ -96,6 +99,8 @@ def _turn(message: Any, notations: tuple[Notation, ...]) -> Turn:
     assert spelt is not None
     if message.get("tool_calls") or message.get("function_call"):
         raise Unfit("no conversation: a message calls a tool, which is more than text")
+    if spelt.roles.get(message[spelt.who]) == "assistant" and any(message.get(key) in (0, False) for key in WEIGHTS):
+        raise Unfit("marked as not to be learned: a turn by the assistant")
     role, content = message[spelt.who], message[spelt.said]
     if not isinstance(role, str) or role not in spelt.roles:
         raise Misfit(f"no conversation: a message is by {str(role)[:40]!r}, not {' or '.join(spelt.roles)}")
@@ -110,7 +115,8 @@ def _turn(message: Any, notations: tuple[Notation, ...]) -> Turn:
 def _said(content: Any) -> str | None:
     """The text of a message: text, or a list with one part of text. None for anything else: pictures, several parts."""
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
-        content = content[0].get("text") if set(content[0]) == {"type", "text"} else None
+        part = content[0]
+        content = part.get("text", part.get("value")) if part.get("type") == "text" and len(part) == 2 else None
     return content if isinstance(content, str) else None
 
 

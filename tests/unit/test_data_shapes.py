@@ -31,7 +31,8 @@ REPLY = Reply()
 
 def mapped(rows: list[Cells], shape: Shape | None, task: Task = REPLY, **source: Any) -> list[Mapped]:
     where = Source(from_="path:x.jsonl", shape=shape, **source)
-    return map_records([Record(number, row) for number, row in enumerate(rows, 1)], "x.jsonl", 0, where, task)
+    records = [Record(number, row) for number, row in enumerate(rows, 1)]
+    return list(map_records(records, "x.jsonl", 0, where, task))
 
 
 def one(row: Cells, shape: Shape | None, task: Task = REPLY) -> Example:
