@@ -72,12 +72,10 @@ class NearDuplicates(Value):
     """
 
     kind: Literal["near_duplicates"] = "near_duplicates"
-    alike: float = Field(0.6, ge=0.4, le=1, description="Jaccard index of word pairs from which on a row goes")
+    alike: float = Field(0.55, ge=0.4, le=1, description="Jaccard index of word pairs from which on a row goes")
 
 
-Step = Annotated[
-    Normalise | Duplicates | Quality | Language | Private | NearDuplicates, Field(discriminator="kind")
-]
+Step = Annotated[Normalise | Duplicates | Quality | Language | Private | NearDuplicates, Field(discriminator="kind")]
 
 # What is done where a recipe names no steps. No language: which ones are wanted, only a person knows.
 DEFAULT_STEPS: tuple[Step, ...] = (Normalise(), Duplicates(), Quality(), Private(), NearDuplicates())

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from llmops.core.cleaning import DEFAULT_STEPS, Step
 from llmops.core.value import Value
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -136,7 +137,11 @@ class Source(Value):
 
 
 class Data(Value):
-    """The rows of a recipe, and how they are dealt into train and held out."""
+    """The rows of a recipe, how they are cleaned, and how they are dealt into train and held out."""
 
     sources: tuple[Source, ...] = Field(min_length=1, description="where the rows come from")
     heldout_share: float = Field(0.2, gt=0, lt=1, description="share of the groups that is held out, by content hash")
+    steps: tuple[Step, ...] = Field(DEFAULT_STEPS, description="how the rows are cleaned, step by step, in this order")
+    bring_back: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")], ...] = Field(
+        (), description="ids of rows that no cleaning step may drop"
+    )
