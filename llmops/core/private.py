@@ -37,8 +37,7 @@ PATTERNS = {
 GATE = r"@|\p{Nd}(?:[^\p{Nd}\n]{0,3}\p{Nd}){6}|\d\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:|[A-Z]{2}\d{2}|" + KEY_GATE
 # "picture@2x.png" is no address.
 FILE_ENDINGS = frozenset(
-    ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "ts", "json", "html", "htm", "md", "txt", "py")
-    + ("pdf", "zip", "gz", "mp4")
+    ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "ts", "json", "html", "md", "txt", "py", "pdf")
 )
 NANP = r"(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}"
 DATE = (
