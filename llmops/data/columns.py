@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,13 @@ WORSE_NAMES = (
     "loser",
 )
 THUMB_NAMES = ("label", "thumb", "thumbs", "liked", "feedback", "vote", "kto_tag", "is_good", "good", "desirable")
+# What columns by these names hold belongs to the conversation: where nothing reads one, it would be lost in silence.
+CONTEXT_NAMES = {
+    **dict.fromkeys(("system", "system_prompt", "system_message", "systemprompt", "system prompt"), "system prompts"),
+    **dict.fromkeys(("history",), "earlier turns"),
+    **dict.fromkeys(("tools", "functions"), "tools that the replies call"),
+    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), "pictures, sounds or films"),
+}
 MOST_LABELS = 50
 LONGEST_LABEL = 60
 DEEPEST = 8
@@ -53,11 +60,10 @@ class Column:
     def counts(self) -> Counter[str]:
         return Counter(self.filled)
 
-    @property
-    def simple_name(self) -> str:
-        """The name in lower case; of `data.text`, the last part, and of `choices.0` the part before."""
-        parts = [part for part in self.name.strip().lower().split(".") if part != "0"]
-        return parts[-1] if parts else ""
+    def named(self, names: Iterable[str]) -> bool:
+        """Whether its name, or a part of its path such as `answers` in `answers.text.0`, is one of `names`."""
+        own = self.name.strip().lower()
+        return not {own, *own.split(".")}.isdisjoint(names)
 
     @cached_property
     def turns(self) -> Notation | None:
@@ -86,7 +92,7 @@ class Column:
         """Mostly different, and of several words each (or named like a text)."""
         if not self.is_words or len(self.counts) * 2 < len(self.filled):
             return False
-        return self.words >= 3 or self.simple_name in (*TEXT_NAMES, *PROMPT_NAMES, *REPLY_NAMES)
+        return self.words >= 3 or self.named((*TEXT_NAMES, *PROMPT_NAMES, *REPLY_NAMES))
 
     @property
     def is_label(self) -> bool:

@@ -20,6 +20,7 @@ from llmops.core.sources import (
 )
 from llmops.data.columns import (
     BETTER_NAMES,
+    CONTEXT_NAMES,
     INPUT_NAMES,
     LABEL_NAMES,
     MOST_LABELS,
@@ -33,7 +34,6 @@ from llmops.data.columns import (
     as_columns,
     opened,
 )
-from llmops.data.mapping import CONTEXT_NAMES
 from llmops.data.readers import columns_of
 from llmops.data.record import Record
 from llmops.data.shapes import THUMBS
@@ -93,17 +93,20 @@ def _as_said(columns: Sequence[Column], chosen: Chosen) -> Guess:
 
 def _pairs(columns: Sequence[Column], name: str) -> Guess | None:
     """A better and a worse reply, by their names."""
-    better = [column for column in columns if column.simple_name in BETTER_NAMES]
-    worse = [column for column in columns if column.simple_name in WORSE_NAMES]
+    better = [column for column in columns if column.named(BETTER_NAMES)]
+    worse = [column for column in columns if column.named(WORSE_NAMES)]
     if len(better) != 1 or len(worse) != 1:
         return None
     why = f"{better[0].name!r} and {worse[0].name!r} are named like a better and a worse reply: preferences"
     others = [column for column in columns if column not in (better[0], worse[0])]
     prompts = [column for column in others if column.turns] or [
-        column for column in others if column.simple_name in PROMPT_NAMES and column.is_words
+        column for column in others if column.named(PROMPT_NAMES) and column.is_words
     ]
     if len(prompts) > 1 or (not prompts and better[0].turns is None):
-        raise _unclear(name, columns, "which column is the prompt of the preferences", "one named 'prompt'")
+        raise RequestError(
+            f"{name}: it is not clear to which prompt {better[0].name!r} and {worse[0].name!r} answer",
+            "put the prompt into one column named 'prompt', or write both replies as lists of {role, content}",
+        )
     shape = Preference(chosen=better[0].name, rejected=worse[0].name)
     if not prompts:
         return Guess(shape, (why, "both hold whole conversations, so the prompt is what they share"))
@@ -112,13 +115,13 @@ def _pairs(columns: Sequence[Column], name: str) -> Guess | None:
 
 def _thumbs(columns: Sequence[Column], name: str) -> Guess | None:
     """Replies with a thumb: a conversation, or a prompt with its reply, and a column of two opposite words."""
-    signs = [column for column in columns if column.simple_name in THUMB_NAMES and _is_thumb(column)]
+    signs = [column for column in columns if column.named(THUMB_NAMES) and _is_thumb(column)]
     if len(signs) != 1:
         return None
     thumb = signs[0]
     others = [column for column in columns if column is not thumb]
     why = f"{thumb.name!r} holds only {' and '.join(sorted(thumb.counts))}: thumbs for the replies"
-    talks = [column for column in others if column.turns]
+    talks = [column for column in others if column.turns and not column.named(REPLY_NAMES)]
     if len(talks) == 1 and not _replies(others):
         shape = Thumbs(prompt=talks[0].name, reply=talks[0].name, thumb=thumb.name)
         return Guess(shape, (f"{talks[0].name!r} holds conversations that end with the reply", why))
@@ -135,11 +138,16 @@ def _is_thumb(column: Column) -> bool:
 
 def _conversations(columns: Sequence[Column], name: str) -> Guess | None:
     talks = [column for column in columns if column.turns]
-    whole = [column for column in talks if column.simple_name not in PROMPT_NAMES]
-    if not whole or _replies([column for column in columns if column not in whole and column.turns]):
+    if _prompts(talks) and _replies(columns):
+        return None  # prompts and replies, each a list of turns
+    whole = [column for column in talks if not column.named(PROMPT_NAMES)] or talks
+    if not whole:
         return None
     if len(whole) > 1:
-        raise _unclear(name, columns, "which column holds the conversation", "one such column, or a recipe of your own")
+        raise RequestError(
+            f"{name}: columns {' and '.join(repr(column.name) for column in whole[:2])} both hold conversations",
+            "leave one of them in the file, or write a recipe whose source names one",
+        )
     column, notation = whole[0], whole[0].turns
     assert notation is not None
     why = f"{column.name!r} holds lists of {notation.described()}: conversations"
@@ -150,7 +158,7 @@ def _conversations(columns: Sequence[Column], name: str) -> Guess | None:
 
 def _alpaca(columns: Sequence[Column], name: str) -> Guess | None:
     """An instruction, an input to it, an output: by their names."""
-    inputs = [column for column in columns if column.simple_name in INPUT_NAMES]
+    inputs = [column for column in columns if column.named(INPUT_NAMES)]
     prompts = [column for column in _prompts(columns) if column not in inputs]
     replies = [column for column in _replies(columns) if not column.is_label]
     if len(prompts) != 1 or len(inputs) != 1 or len(replies) != 1:
@@ -186,16 +194,20 @@ TALKS: tuple[Callable[[Sequence[Column], str], Guess | None], ...] = (
 
 
 def _prompts(columns: Sequence[Column]) -> list[Column]:
-    return [column for column in columns if column.simple_name in PROMPT_NAMES and column.is_words]
+    return [column for column in columns if column.named(PROMPT_NAMES) and column.is_words]
 
 
 def _replies(columns: Sequence[Column]) -> list[Column]:
-    return [column for column in columns if column.simple_name in REPLY_NAMES and column.is_words]
+    return [column for column in columns if column.named(REPLY_NAMES) and column.is_words]
 
 
 def _with_system(found: Guess, columns: Sequence[Column]) -> Guess:
     """The guess with the column of system prompts, where there is one."""
-    held = [column for column in columns if CONTEXT_NAMES.get(column.simple_name) == "system prompts" and column.filled]
+    held = [
+        column
+        for column in columns
+        if CONTEXT_NAMES.get(column.name.strip().lower()) == "system prompts" and column.filled
+    ]
     if not held or not hasattr(found.shape, "system"):
         return found
     return Guess(found.shape.replace(system=held[0].name), (*found.why, f"{held[0].name!r} holds the system prompts"))
@@ -207,9 +219,9 @@ def _of_a_text(columns: Sequence[Column], chosen: Chosen, name: str) -> Guess:
         return _rated(columns, chosen, name, next(column for column in columns if column.name == chosen["number"]))
     if "label" not in chosen:
         others = [column for column in columns if column.name != chosen.get("text")]
-        labels = [column for column in others if column.is_label and column.simple_name not in NUMBER_NAMES]
-        numbers = [column for column in others if column.simple_name in NUMBER_NAMES and column.is_number]
-        if not any(column.simple_name in LABEL_NAMES for column in labels) and len(numbers) == 1:
+        labels = [column for column in others if column.is_label and not column.named(NUMBER_NAMES)]
+        numbers = [column for column in others if column.named(NUMBER_NAMES) and column.is_number]
+        if not any(column.named(LABEL_NAMES) for column in labels) and len(numbers) == 1:
             return _rated(columns, chosen, name, numbers[0])
         numbers = [column for column in others if column.is_number and any("." in value for value in column.counts)]
         candidates = [column for column in others if column.is_label]
@@ -251,7 +263,7 @@ def _label(columns: Sequence[Column], chosen: Chosen, name: str) -> tuple[str, s
             )
         return column.name, f"{column.name!r} is the label, as you said"
     labels = [column for column in columns if column.is_label and column.name != chosen.get("text")]
-    named = [column for column in labels if column.simple_name in LABEL_NAMES]
+    named = [column for column in labels if column.named(LABEL_NAMES)]
     if len(named) == 1:
         return named[0].name, f"{named[0].described()} is named like a label and has few values"
     if len(labels) == 1:
@@ -270,7 +282,7 @@ def _the_text(columns: Sequence[Column], chosen: Chosen, name: str) -> TextGuess
 
 def _text(columns: Sequence[Column], name: str, flag: str) -> TextGuess:
     texts = [column for column in columns if column.is_text]
-    named = [column for column in texts if column.simple_name in TEXT_NAMES]
+    named = [column for column in texts if column.named(TEXT_NAMES)]
     if len(named) == 1:
         return TextGuess(named[0].name, f"{named[0].described()} is named like a text and reads like one")
     if len(texts) == 1:

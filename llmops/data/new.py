@@ -59,7 +59,7 @@ def look(
     prompt: str | None = None,
     reply: str | None = None,
 ) -> Look:
-    """Look at a file of rows in any form that `readers.BY_SUFFIX` lists. Names choose columns where a person knows better.
+    """Look at a file of rows with an ending in `readers.BY_SUFFIX`. Names choose columns where a person knows better.
 
     Raises `RequestError` where the file cannot be read, or it is not clear which column is what.
     """
@@ -83,6 +83,12 @@ def look(
         labels = dict(sorted(counts.items()))
         task = _classify(shape.label, tuple(labels))
     dealt = _deal(file, records, shape, task, keep)
+    if not dealt.train and not dealt.heldout:
+        first = dealt.dropped[0]
+        raise RequestError(
+            f"{file}: not one of {len(records):,} rows can be used; line {first.line}: {first.reason}",
+            "mend or export the file again, or choose other columns",
+        )
     warnings = _warnings(dealt, labels)
     if isinstance(task, Classify):
         task, more = _with_enough_rows(task, dealt)
@@ -165,6 +171,8 @@ def _check_header(file: Path, names: Sequence[str], records: Sequence[Record]) -
     """Raise `RequestError` where the first line of a table looks like a row."""
     if file.suffix.lower() not in (".csv", ".tsv", ".tab"):
         return
+    if names and not names[0] and [str((record.cells or {}).get("")) for record in records[:2]] == ["0", "1"]:
+        names = names[1:]  # pandas writes its index so
     seen = {name: {str(record.cells[name]) for record in records if record.cells is not None} for name in names}
     for name in names:
         if name in seen[name] or len(name.split()) > 6 or not name:
