@@ -20,7 +20,10 @@ from llmops.core.views import TokenView
 
 # Private-use characters cannot occur in a template; the number between them says which message stood there.
 MARKER = re.compile("\ue000(\\d+)\ue001")
-PLAIN = {"system": "{}\n\n", "user": "User: {}\n", "assistant": "Assistant: {}"}
+# Ours, for a base without a template. A content begins a line: where a space stood before it ("Assistant: "), a
+# tokenizer that joins a space with the word behind it was given a split it never saw (recipes/LOG.md has the numbers).
+PLAIN = {"system": "{}\n\n", "user": "### User\n{}\n\n", "assistant": "### Assistant\n{}"}
+PLAIN_REPLY = "### Assistant\n"
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ class Renderer:
     def _render_roles(self, roles: tuple[str, ...], open_reply: bool) -> str:
         marked = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
         if self.template == "plain":
-            bos = self.tokenizer.bos_token or ""
-            text = "".join(PLAIN[turn["role"]].format(turn["content"]) for turn in marked)
-            return bos + text + ("Assistant: " if open_reply else "")
+            bos, end = self.tokenizer.bos_token or "", f"{self.tokenizer.eos_token or ''}\n\n"
+            turns = [PLAIN[turn["role"]].format(turn["content"]) for turn in marked]
+            ended = [text + end if role == "assistant" else text for role, text in zip(roles, turns, strict=True)]
+            return bos + "".join(ended) + (PLAIN_REPLY if open_reply else "")
         try:
             return str(self.tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=open_reply))
         except Exception as error:  # templates raise what they like
