@@ -13,16 +13,19 @@ from llmops.planning.plan import Looked
 
 
 def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
-    """Measure this machine, open the base (fetching and converting it the first time), tokenise the training rows."""
+    """Measure this machine, open the base (fetched and converted the first time), tokenise and check the training rows."""
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names
     from llmops.lm.base import load_tokenizer, template_of
+    from llmops.lm.check import refuse
     from llmops.lm.render import Renderer
 
     base = open_base(recipe.base, world)
     tokenizer = load_tokenizer(base.folder)
     template = template_of(tokenizer)
     renderer = Renderer(tokenizer, template)
+    examples = [renderer.row(row) for row in world.track(rows, "reading rows", len(rows))]
+    refuse(rows, examples, renderer)
     return Looked(
         machine=machine.look(wishes.device),
         base=base.record,
@@ -32,5 +35,5 @@ def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wi
         row_ids=[row.id for row in rows],
         row_groups=[row.group for row in rows],
         heldout_ids=[row.id for row in heldout],
-        row_tokens=[len(renderer.row(row).ids) for row in world.track(rows, "reading rows", len(rows))],
+        row_tokens=[len(example.ids) for example in examples],
     )

@@ -180,6 +180,7 @@ class Course:
         unlearned = {*plan.left_out, *plan.watched}
         kept = [row for row in rows if row.id not in unlearned]
         examples = [renderer.row(row) for row in kept]
+        refuse(kept, examples, renderer)
         looked_at = [renderer.row(row) for row in self._watched(rows)]
         loop = build(base, plan.knobs, team)
         remarks = self._restore(loop)
