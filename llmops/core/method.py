@@ -25,6 +25,7 @@ class SFT(Value):
 
 
 Precision = Literal["float32", "bfloat16"]
+Shard = Literal["none", "full"]
 
 
 class Training(Value):
@@ -35,4 +36,9 @@ class Training(Value):
     batch_rows: int | None = Field(None, ge=1, le=4096, description="rows in one optimiser step")
     max_tokens: int | None = Field(None, ge=16, le=131072, description="longer rows are dropped, not cut")
     precision: Precision | None = Field(None, description="of the frozen weights; adapters stay in float32")
+    shard: Shard | None = Field(None, description="full: the frozen base lies in parts over the processes (FSDP)")
     seed: int = Field(0, ge=0, description="of initial weights and order of rows")
+    look_every: int | None = Field(None, ge=0, description="steps between looks at the watched rows; 0: never")
+    patience: int | None = Field(
+        None, ge=0, description="looks without a better loss before training stops and keeps the best; 0: keep the last"
+    )

@@ -11,7 +11,9 @@ from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
 from llmops.core.plan import BaseModelRecord, Decision, Knobs, Machine, Plan, Wishes
 from llmops.core.recipe import Recipe
+from llmops.lm.pack import pack_tokens
 from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
+from llmops.planning.watching import set_aside, watch
 
 CPU_BUDGET_S = 140.0
 FAST_BFLOAT16 = 1.3
@@ -29,6 +31,8 @@ class Looked:
     targets: tuple[str, ...]
     row_ids: Sequence[str]
     row_tokens: Sequence[int]
+    row_groups: Sequence[str] = ()
+    heldout_ids: Sequence[str] = ()
 
 
 class Decisions:
@@ -50,10 +54,12 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     machine = looked.machine
     device = decide.take("device", wishes.device, machine.device, f"this machine offers {machine.processor}")
     on_cpu = str(device).startswith("cpu")
-    decide.take("threads", wishes.threads, machine.cores, f"one for each of the {machine.cores} cores")
+    _processes(decide, recipe, machine, wishes)
     precision = _precision(decide, recipe, machine)
     max_tokens, left_out = _length(decide, recipe, looked)
-    kept = [tokens for tokens in looked.row_tokens if tokens <= max_tokens]
+    short = [place for place, tokens in enumerate(looked.row_tokens) if tokens <= max_tokens]
+    aside = set_aside(recipe, looked, short)
+    kept = [looked.row_tokens[place] for place in short if looked.row_ids[place] not in set(aside)]
     if not kept:
         raise RequestError("no training row is short enough", "raise training.max_tokens, or leave it open")
     decide.take(
@@ -68,7 +74,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         looked.template,
         "the base's own chat template"
         if looked.template == "base"
-        else "this base has no chat template, so turns are marked with 'User:' and 'Assistant:'",
+        else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
     )
     decide.take(
         "targets", None, looked.targets, "every linear layer of the blocks: fewer rows are wasted on a blind spot"
@@ -83,10 +89,10 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     decide.take(
         "checkpoint_every", None, max(5, math.ceil(steps / 10)), "ten checkpoints: a crash costs a tenth of the run"
     )
+    watched = watch(decide, recipe, looked, aside, steps, min(len(kept), batch) * steps)
+    decide.take("tracker", wishes.tracker, "none", "metrics.jsonl holds every number, and nothing leaves this machine")
     decide.take("seed", recipe.training.seed, 0, "")
-    knobs = Knobs.model_validate({field: decision.value for field, decision in decide.made.items()})
-    memory = memory_bytes(looked.shape, knobs, sorted(kept)[-batch:])
-    _check_memory(memory, machine, wishes, knobs)
+    knobs, memory = _fit_memory(decide, looked, wishes, sorted(kept)[-batch:])
     return Plan(
         recipe=recipe,
         dataset=manifest.id,
@@ -95,9 +101,44 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         decisions=tuple(decide.made.values()),
         train_tokens=sum(kept),
         left_out=left_out,
+        watched=watched,
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),
         memory_bytes_expected=memory,
     )
+
+
+def _processes(decide: Decisions, recipe: Recipe, machine: Machine, wishes: Wishes) -> None:
+    """How many processes, and what each gets of this machine."""
+    processes = decide.take("processes", wishes.processes, 1, "one process has all threads of this machine to itself")
+    threads = max(1, machine.cores // processes)
+    shared = f", shared by {processes} processes" if processes > 1 else ""
+    decide.take("threads", wishes.threads, threads, f"one for each of the {machine.cores} cores{shared}")
+    decide.take("shard", recipe.training.shard, "none", "each process holds the whole base, so none waits for a part")
+    if decide.made["shard"].value == "full" and processes == 1:
+        raise RequestError("training.shard full shares the base among processes, and there is one", "add --processes N")
+
+
+def _fit_memory(decide: Decisions, looked: Looked, wishes: Wishes, longest_rows: Sequence[int]) -> tuple[Knobs, int]:
+    """The knobs with the largest pack that fits, and the bytes that are expected. `RequestError` where none fits."""
+    machine = looked.machine
+    asked = int(wishes.max_memory_gb * 1e9) if wishes.max_memory_gb else None
+    decide.take("max_memory_bytes", asked, machine.memory_bytes, "all that this machine has")
+    usual = pack_tokens(machine.device)
+    tokens, because = usual, "more would spend attention on rows that do not see each other"
+    while True:
+        decide.take("pack_tokens", None, tokens, because)
+        knobs = Knobs.model_validate({field: decision.value for field, decision in decide.made.items()})
+        needed = memory_bytes(looked.shape, knobs, longest_rows)
+        allowed = min(machine.free_bytes, asked or machine.free_bytes) // knobs.processes
+        if needed <= allowed:
+            return knobs, needed
+        tokens //= 2
+        if tokens < max(longest_rows) // 2:
+            raise RequestError(
+                f"training would need about {needed / 1e9:.1f} GB and {allowed / 1e9:.1f} GB are free",
+                f"lower training.max_tokens (now {knobs.max_tokens}), or free some memory",
+            )
+        because = f"{usual} at once would not fit into {allowed / 1e9:.1f} GB"
 
 
 def _precision(decide: Decisions, recipe: Recipe, machine: Machine) -> Any:
@@ -164,16 +205,3 @@ def _epochs(decide: Decisions, recipe: Recipe, epoch_s: float, budget_s: float, 
     if math.isfinite(budget_s):
         because += f" and training may take {budget_s:.0f} s"
     return float(decide.take("epochs", recipe.training.epochs, value, because))
-
-
-def _check_memory(needed: int, machine: Machine, wishes: Wishes, knobs: Knobs) -> None:
-    allowed = (
-        min(machine.free_bytes, int((wishes.max_memory_gb or math.inf) * 1e9))
-        if wishes.max_memory_gb
-        else machine.free_bytes
-    )
-    if needed > allowed:
-        raise RequestError(
-            f"training would need about {needed / 1e9:.1f} GB and {allowed / 1e9:.1f} GB are free",
-            f"lower training.batch_rows (now {knobs.batch_rows}) or training.max_tokens (now {knobs.max_tokens})",
-        )

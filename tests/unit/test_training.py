@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     made = loop.build(tiny_base, plan.knobs)
     for record in loop.run_steps(made, examples, plan.knobs):
         if record.step in (2, 4, 6):
-            checkpoint.save(made, tmp_path)
+            checkpoint.save(made, tmp_path, plan.id)
         if record.step == 6:
             break
     assert [folder.name for folder in checkpoint.found(tmp_path)] == ["step-00000004", "step-00000006"]
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     newest.write_bytes(bytes(data))
     remarks: list[str] = []
     fresh = loop.build(tiny_base, plan.knobs)
-    checkpoint.restore(fresh, tmp_path, remarks.append)
+    checkpoint.restore(fresh, tmp_path, frozenset((plan.id,)), remarks.append)
     assert fresh.step == 4
     assert "step-00000006 is damaged" in remarks[0]
 
