@@ -8,6 +8,8 @@ from pydantic import Field
 
 from llmops.core.value import Value
 
+Terms = dict[str, dict[str, tuple[str, ...]]]
+
 
 class LeakGate(Value):
     """Training rows that say what a held-out row says. Repaired, the training row goes; the held-out row stays."""
@@ -46,6 +48,9 @@ class BiasAudit(Value):
     """Label rates and lengths by the groups that a text names, and by a column; and what swapping the names changes."""
 
     columns: tuple[str, ...] = Field((), description="fields to compare by, besides the groups named in the texts")
+    terms: Terms = Field(
+        default_factory=dict, description="axis: group: its words; the n-th words of two groups are counterparts"
+    )
     swaps: float = Field(
         0.0, ge=0, le=1, description="share of the training rows that name a group and are added with the group swapped"
     )

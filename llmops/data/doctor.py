@@ -19,12 +19,10 @@ from llmops.core.findings import Diagnosis, LabelIssue, Treatment
 from llmops.core.review import DropLabels, KeepLabels, LabelDoctor, Relabel
 from llmops.core.value import digest
 from llmops.data.estimates import NOTHING, mean_of, share_of
+from llmops.data.features import Features, fit, folds, out_of_fold
 
 FOLDS = 5
 INNER_FOLDS = 3
-# Average precision on 2,700 tweets of vader with 5, 10 and 20 % of labels flipped: C = 1: 0.59, 0.69, 0.73;
-# C = 3: 0.62, 0.71, 0.71; C = 10: 0.62, 0.70, 0.69.
-C = 3.0
 MOST_ROWS = 20_000  # looked at; a larger set is judged by the rows with the smallest hashes
 SHOWN_ISSUES = 500
 FEWEST_OF_A_LABEL = 2 * FOLDS
@@ -49,8 +47,8 @@ def diagnose(rows: Sequence[Row], labels: Sequence[str], doctor: LabelDoctor, tr
     if scarce.any():
         why = f"Label {labels[int(np.argmax(scarce))]!r} has fewer than {FEWEST_OF_A_LABEL} rows: too few to judge."
         return Diagnosis(rows=len(rows), accuracy=NOTHING, issues=(), because=why)
-    features_NF = features([row.text for row in rows])
-    chances_NK = out_of_fold(features_NF, targets_N)
+    features_NF = Features([row.text for row in rows]).fitted_NF
+    chances_NK = out_of_fold(features_NF, targets_N, FOLDS)
     suspects = find_suspects(targets_N, chances_NK)
     treatments = () if isinstance(doctor, KeepLabels) else _try(features_NF, targets_N, doctor, track)
     done, because = _decide(doctor, treatments, len(suspects))
@@ -79,26 +77,6 @@ def sample(rows: Sequence[Row], most: int = MOST_ROWS) -> list[Row]:
         return list(rows)
     last = sorted(digest(["sample", row.id]) for row in rows)[most - 1]
     return [row for row in rows if digest(["sample", row.id]) <= last]
-
-
-def features(texts: Sequence[str]) -> Any:
-    """TF-IDF of words 1-2 and of pieces of words 2-4, NF. No label goes into it, so it may be fitted on all rows."""
-    from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    words = TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
-    pieces = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=60_000, dtype=np.float32
-    )
-    return hstack([words.fit_transform(texts), pieces.fit_transform(texts)], format="csr")
-
-
-def out_of_fold(features_NF: Any, targets_N: np.ndarray, folds: int = FOLDS) -> np.ndarray:
-    """The probability of each label for each row, NK, by a model whose folds did not hold the row."""
-    chances_NK = np.zeros((len(targets_N), int(targets_N.max()) + 1))
-    for seen, unseen in _folds(targets_N, folds):
-        chances_NK[unseen] = _fit(features_NF[seen], targets_N[seen]).predict_proba(features_NF[unseen])
-    return chances_NK
 
 
 def find_suspects(targets_N: np.ndarray, chances_NK: np.ndarray) -> list[Suspect]:
@@ -140,13 +118,12 @@ def _treated_rows(diagnosis: Diagnosis) -> int:
 def _try(features_NF: Any, targets_N: np.ndarray, doctor: DropLabels | Relabel, track: Track) -> tuple[Treatment, ...]:
     """The treatment asked for, judged on rows that it did not touch: five folds, each treated by itself."""
     change_N, touched = np.zeros(len(targets_N)), 0
-    folds = _folds(targets_N, FOLDS)
-    for seen, unseen in track(folds, f"trying to {doctor.kind}", len(folds)):
+    for seen, unseen in track(folds(targets_N, FOLDS), f"trying to {doctor.kind}", FOLDS):
         inside_NF, given_N = features_NF[seen], targets_N[seen]
         suspects = find_suspects(given_N, out_of_fold(inside_NF, given_N, INNER_FOLDS))[: _most(doctor, len(seen))]
         touched += len(suspects)
-        plain = _fit(inside_NF, given_N).predict(features_NF[unseen])
-        better = _fit(*_treated(doctor, inside_NF, given_N, suspects)).predict(features_NF[unseen])
+        plain = fit(inside_NF, given_N).predict(features_NF[unseen])
+        better = fit(*_treated(doctor, inside_NF, given_N, suspects)).predict(features_NF[unseen])
         truth = targets_N[unseen]
         change_N[unseen] = (better == truth).astype(float) - (plain == truth)
     return (Treatment(kind=doctor.kind, rows=touched // (FOLDS - 1), change=mean_of(change_N)),)
@@ -179,16 +156,3 @@ def _decide(doctor: LabelDoctor, treatments: Sequence[Treatment], suspects: int)
 
 def _most(doctor: DropLabels | Relabel, rows: int) -> int:
     return int(doctor.at_most * rows)
-
-
-def _fit(features_NF: Any, targets_N: np.ndarray) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=C, max_iter=300, tol=1e-3).fit(features_NF, targets_N)
-
-
-def _folds(targets_N: np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedKFold
-
-    split = StratifiedKFold(folds, shuffle=True, random_state=0)
-    return list(split.split(np.zeros(len(targets_N)), targets_N))
