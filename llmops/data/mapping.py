@@ -99,6 +99,16 @@ def short_hash(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def sameness(
+    turns: Sequence[Turn], text: str, label: str | None, rejected: str | None = None, liked: bool | None = None
+) -> str:
+    """What makes two rows duplicates: see `Example`."""
+    bare = label is not None or not turns
+    spoken = [text] if bare else [part for turn in turns if turn[0] != "system" for part in turn]
+    spoken += [part for part in (rejected, liked and "liked", liked is False and "disliked") if part]
+    return short_hash(*[fold(part) for part in spoken])
+
+
 @lru_cache(maxsize=4096)  # a turn comes again as context of the turns after it
 def fold(text: str) -> str:
     """What makes two texts the same: NFC, and every run of white space one space."""
@@ -229,13 +239,7 @@ class Mapper:
                 self.first = self.first or (record.line, str(error))
             return dropped_record(source.from_, record, "map", str(error))
         # Id and group do not depend on question or system prompt, so that a row keeps its id and never changes sides.
-        spoken = (
-            [text]
-            if label is not None or not turns
-            else [part for turn in turns if turn[0] != "system" for part in turn]
-        )
-        spoken += [part for part in (rejected, liked and "liked", liked is False and "disliked") if part]
-        same = short_hash(*[fold(part) for part in spoken])
+        same = sameness(turns, text, label, rejected, liked)
         group = group or short_hash(fold(text))
         row_id = short_hash(label, same) if label is not None else same
         fields = {**source.fields, **kept}
