@@ -88,6 +88,7 @@ class DatasetManifest(Fact):
     rows_train: int
     rows_heldout: int
     dropped: dict[str, int] = Field(description="reason: number of rows")
+    rows_made: int = Field(0, description="rows that llmops added: counterfactuals of kept ones")
     files: dict[str, str] = Field(description="file in the folder: sha256")
 
     @property
@@ -96,6 +97,6 @@ class DatasetManifest(Fact):
 
     @model_validator(mode="after")
     def _adds_up(self) -> DatasetManifest:
-        if self.rows_train + self.rows_heldout + self.rows_dropped != self.rows_read:
+        if self.rows_train + self.rows_heldout + self.rows_dropped != self.rows_read + self.rows_made:
             raise ValueError("kept + dropped is not read")
         return self

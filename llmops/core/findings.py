@@ -123,11 +123,10 @@ class Drift(Value):
     told_apart: Estimate | None = Field(description="AUC of a linear model that tells the sides apart; 0.5 is chance")
 
 
-class Correction(Value):
-    """What a person said a row should be: another label, or another reply."""
+class Review(Value):
+    """What the checks of a whole set found while it was prepared, kept beside its rows as `review.json`."""
 
-    id: str
-    label: str | None = None
-    reply: str | None = None
-    author: str
-    note: str = ""
+    leaks: Leaks = Field(description="as they stood before the repair")
+    repaired: bool
+    diagnosis: Diagnosis | None = Field(None, description="where the recipe asks to drop or relabel")
+    made: int = Field(0, description="rows added with a group swapped")
