@@ -72,7 +72,7 @@ class NearDuplicates(Value):
     """
 
     kind: Literal["near_duplicates"] = "near_duplicates"
-    alike: float = Field(0.6, ge=0.4, le=1, description="Jaccard index of word pairs from which on a row goes")
+    alike: float = Field(0.55, ge=0.4, le=1, description="Jaccard index of word pairs from which on a row goes")
 
 
 Step = Annotated[Normalise | Duplicates | Quality | Language | Private | NearDuplicates, Field(discriminator="kind")]

@@ -58,7 +58,9 @@ def _is_secret(value: str) -> bool:
     letters = any(character.isalpha() for character in value)
     digits = any(character.isdigit() for character in value)
     signs = any(character in "!#$%&*+?@^~" for character in value)
-    return letters and (digits or signs) and "://" not in value and not value.startswith(("$", "%", "/", "./", "[", "{"))
+    return (
+        letters and (digits or signs) and "://" not in value and not value.startswith(("$", "%", "/", "./", "[", "{"))
+    )
 
 
 @cache

@@ -34,9 +34,12 @@ PATTERNS = {
     "PHONE": r"(?:\+|\b00)?[(]?\p{Nd}(?:[ ().\x{A0}\x{2011}/-]{0,3}\p{Nd}){6,16}",
 }
 # Whether there can be any at all: most texts hold nothing that looks like private data.
-GATE = rf"@|\p{{Nd}}(?:[^\p{{Nd}}\n]{{0,3}}\p{{Nd}}){{6}}|\d\.\d{{1,3}}\.\d|:[0-9A-Fa-f]{{0,4}}:|[A-Z]{{2}}\d{{2}}|{KEY_GATE}"
+GATE = r"@|\p{Nd}(?:[^\p{Nd}\n]{0,3}\p{Nd}){6}|\d\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:|[A-Z]{2}\d{2}|" + KEY_GATE
 # "picture@2x.png" is no address.
-FILE_ENDINGS = frozenset("png jpg jpeg gif svg webp ico css js ts json html htm md txt py pdf zip gz mp4".split())
+FILE_ENDINGS = frozenset(
+    ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "ts", "json", "html", "htm", "md", "txt", "py")
+    + ("pdf", "zip", "gz", "mp4")
+)
 NANP = r"(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}"
 DATE = (
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})"
@@ -48,7 +51,10 @@ NUMBERED = r"(?i)\b(?:isbn|issn|order|invoice|tracking|ref|reference|sku|id|tick
 VERSIONED = r"(?i)(?:\bv|\b(?:version|ver|release|build|section|chapter|firmware|sdk|driver|update)[ .:=]*(?:is )?v?)$"
 ADDRESSED = r"(?i)\b(?:ip|ips|ipv4|address|host|server|ping|dns|gateway|subnet|client|port|router|proxy|from)\b"
 # First digits and lengths of the card schemes in use.
-SCHEMES = r"4\d{12}(?:\d{3}){0,2}|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|6[45]\d\d|62\d\d)\d{12,15}|35\d{14}"
+SCHEMES = (
+    r"4\d{12}(?:\d{3}){0,2}|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}"
+    r"|(?:6011|6[45]\d\d|62\d\d)\d{12,15}|35\d{14}"
+)
 
 
 class Span(NamedTuple):
@@ -160,7 +166,7 @@ def _cards(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _addresses(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
-    for start, end, found in _matches("IP", text):
+    for start, _, found in _matches("IP", text):
         trimmed = found.rstrip(":.") if not found.endswith("::") else found
         try:
             address = ipaddress.ip_address(trimmed)

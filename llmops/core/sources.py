@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from llmops.core.cleaning import DEFAULT_STEPS, Step
 from llmops.core.review import BiasAudit, KeepLabels, LabelDoctor, LeakGate
 from llmops.core.value import Value
 
@@ -147,10 +148,14 @@ class Replay(Value):
 
 
 class Data(Value):
-    """The rows of a recipe, and how they are dealt into train and held out."""
+    """The rows of a recipe, how they are cleaned, and how they are dealt into train and held out."""
 
     sources: tuple[Source, ...] = Field(min_length=1, description="where the rows come from")
     heldout_share: float = Field(0.2, gt=0, lt=1, description="share of the groups that is held out, by content hash")
+    steps: tuple[Step, ...] = Field(DEFAULT_STEPS, description="how the rows are cleaned, step by step, in this order")
+    bring_back: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")], ...] = Field(
+        (), description="ids of rows that no cleaning step may drop"
+    )
     leaks: LeakGate = Field(LeakGate(), description="training rows that say what a held-out row says")
     labels: LabelDoctor = Field(KeepLabels(), description="rows whose label looks wrong: keep, drop or relabel")
     bias: BiasAudit = Field(BiasAudit(), description="what is compared by group, and which swaps are added")

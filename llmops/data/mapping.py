@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -71,7 +71,7 @@ class Example(NamedTuple):
         """The row as the ledger of dropped rows shows it."""
         bare = self.label is not None or not self.turns
         text = self.text if bare else "\n".join(content for _, content in self.turns)
-        return DroppedRow(source=self.source, line=self.line, step=step, reason=reason, text=shown(text))
+        return DroppedRow(id=self.id, source=self.source, line=self.line, step=step, reason=reason, text=shown(text))
 
 
 Mapped = Example | DroppedRow

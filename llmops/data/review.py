@@ -6,8 +6,9 @@ Rows stream through; what is kept of each is its id and what the leak gate needs
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from llmops.core.value import Value, digest
 from llmops.data.bias import chosen_swaps
 from llmops.data.doctor import diagnose, treat
 from llmops.data.leaks import find_leaks, reason, spoken
+from llmops.data.ledger import dropped_line
 from llmops.data.mixture import most_rows, wanted_shares
 from llmops.data.people import altered, answered, correct
 from llmops.store.files import read_jsonl, write_json, writing
 
+REVIEW = "review.json"
 EXAMPLES = 5  # of each step, in the manifest
 
 
@@ -43,7 +46,7 @@ class Step:
 
     def drop(self, row: Row, why: str) -> None:
         said = row.text or "\n".join(message.content for message in row.messages)
-        gone = DroppedRow(source=row.source, line=row.line, step=self.name, reason=why, text=said[:500])
+        gone = DroppedRow(id=row.id, source=row.source, line=row.line, step=self.name, reason=why, text=said[:500])
         self.dropped.append(gone)
         self.examples.append(row.id)
 
@@ -66,30 +69,52 @@ class Step:
         )
 
 
-def review(folder: Path, recipe: Recipe, corrections: dict[str, Correction], world: Surroundings) -> list[StepCount]:
-    """Check the drafted rows in `folder` and rewrite them as the recipe decides. Returns what each check did to them.
+@dataclass(frozen=True)
+class Reviewed:
+    """What is left: rows of each label on each side (`""` without one), the steps that did anything, rows altered."""
 
-    `review.json` is written beside them. The order: people's corrections, labels, leaks, swaps, the mixture.
+    train: Counter[str]
+    heldout: Counter[str]
+    steps: tuple[StepCount, ...]
+    altered: int
+
+
+def review(folder: Path, recipe: Recipe, corrections: dict[str, Correction], world: Surroundings) -> Reviewed:
+    """Check the drafted rows in `folder` and rewrite them as the recipe decides. `review.json` says what was found.
+
+    The order: people's corrections, labels, leaks, swaps, the mixture.
     """
     draft = Draft(folder)
+    rows = sum(sum(draft.labels(part).values()) for part in ("train", "heldout"))
     steps = [_corrections(draft, corrections)]
     labels, diagnosis = _labels(draft, recipe, world)
     leaks, found = _leaks(draft, recipe)
     steps += [labels, leaks, _swaps(draft, recipe), _mixture(draft, recipe)]
-    made = sum(len(step.made) for step in steps)
-    repaired = recipe.data.leaks.then == "repair"
-    write_json(folder / "review.json", Review(leaks=found, repaired=repaired, diagnosis=diagnosis, made=made).to_json())
-    rows, counts = draft.count(), []
-    for step in reversed(steps):
-        counts.append(step.count(rows + len(step.dropped) - len(step.made)))
-        rows = counts[-1].rows_in
+    steps = [step for step in steps if step.examples]
+    counts = []
+    for step in steps:
+        counts.append(step.count(rows))
+        rows = counts[-1].rows_out
     draft.note(steps)
-    if found.found:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.kinds.items())
-        world.say(f"leak gate: {len(found.found):,} training rows {'dropped' if repaired else 'found'} ({kinds})")
-    if diagnosis is not None:
-        world.say(f"label doctor: {diagnosis.because}")
-    return [count for count in reversed(counts) if count.dropped or count.altered or count.made]
+    repaired = recipe.data.leaks.then == "repair"
+    made = sum(len(step.made) for step in steps)
+    summary = Review(leaks=found, repaired=repaired, diagnosis=diagnosis, made=made)
+    write_json(folder / REVIEW, summary.to_json())
+    _say(summary, world)
+    touched = {change.id for step in steps for change in step.altered}
+    return Reviewed(draft.labels("train"), draft.labels("heldout"), tuple(counts), len(touched))
+
+
+def _say(found: Review, world: Surroundings) -> None:
+    """What a person should know at once."""
+    if found.leaks.found:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.leaks.kinds.items())
+        what = "dropped" if found.repaired else "found, and kept, as the recipe says"
+        world.say(
+            f"leak gate: {len(found.leaks.found):,} training rows that stand in the held-out rows {what} ({kinds})"
+        )
+    if found.diagnosis is not None:
+        world.say(f"label doctor: {found.diagnosis.because}")
 
 
 class Draft:
@@ -111,19 +136,17 @@ class Draft:
         with writing(self.folder / f"{part}.jsonl") as path, path.open("w", encoding="utf-8") as file:
             file.writelines(line_of(row) for row in change(self.rows(part)))
 
-    def count(self) -> int:
-        """The number of rows in both parts."""
-        return sum(1 for part in ("train", "heldout") for _ in (self.folder / f"{part}.jsonl").open("rb"))
+    def labels(self, part: str) -> Counter[str]:
+        """The number of rows of each label in a part."""
+        return Counter(row["label"] or "" for row in self.raw(part))
 
-    def note(self, steps: Iterable[Step]) -> None:
+    def note(self, steps: Sequence[Step]) -> None:
         """Add what the steps did to the ledger of dropped and of altered rows."""
-        ledger: dict[str, list[Value]] = {"dropped.jsonl": [], "altered.jsonl": []}
-        for step in steps:
-            ledger["dropped.jsonl"] += step.dropped
-            ledger["altered.jsonl"] += step.altered
-        for name, values in ledger.items():
+        dropped = [dropped_line(row) for step in steps for row in step.dropped]
+        altered = [row.to_json() for step in steps for row in step.altered]
+        for name, lines in (("dropped.jsonl", dropped), ("altered.jsonl", altered)):
             with (self.folder / name).open("a", encoding="utf-8") as file:
-                file.writelines(line_of(value) for value in values)
+                file.writelines(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
 
 
 def line_of(value: Value) -> str:
@@ -172,8 +195,8 @@ def _labels(draft: Draft, recipe: Recipe, world: Surroundings) -> tuple[Step, Di
 
 def _leaks(draft: Draft, recipe: Recipe) -> tuple[Step, Leaks]:
     step, gate = Step("leaks"), recipe.data.leaks
-    sides = [(spoken(row, gate.same) for row in draft.raw(part)) for part in ("train", "heldout")]
-    found = find_leaks(*sides, gate)
+    train, heldout = ((spoken(row, gate.same) for row in draft.raw(part)) for part in ("train", "heldout"))
+    found = find_leaks(train, heldout, gate)
     if found.found and gate.then == "repair":
         why = {leak.train: reason(leak) for leak in found.found}
         draft.rewrite("train", lambda rows: _kept(rows, why, step))
@@ -193,9 +216,9 @@ def _swaps(draft: Draft, recipe: Recipe) -> Step:
     step, wanted = Step("swaps"), recipe.data.bias
     if not wanted.swaps:
         return step
-    made = chosen_swaps(draft.rows("train"), wanted)
-    sides = [(spoken(row.to_json()) for row in made), (spoken(row) for row in draft.raw("heldout"))]
-    known = {leak.train for leak in find_leaks(*sides, recipe.data.leaks).found}
+    made = chosen_swaps(list(draft.rows("train")), wanted)
+    added, heldout = (spoken(row.to_json()) for row in made), map(spoken, draft.raw("heldout"))
+    known = {leak.train for leak in find_leaks(added, heldout, recipe.data.leaks).found}
     step.made = [row for row in made if row.id not in known]
     step.examples = [row.id for row in step.made]
     draft.rewrite("train", lambda rows: (*rows, *step.made))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
+from llmops.core.cleaning import Step
+from llmops.core.sources import Data
 from llmops.core.value import Value
 from llmops.data.mapping import Example, fold
 from llmops.data.steps.signs import Signs, hash64, number_of_id
@@ -21,6 +24,17 @@ class Deal(Value):
     kind: Literal["split"] = "split"
     heldout_share: float
     most_rows: tuple[tuple[int | None, int | None], ...]
+
+    @classmethod
+    def of(cls, data: Data) -> Deal:
+        """How a recipe's rows are dealt."""
+        most = tuple((source.train_rows, source.heldout_rows) for source in data.sources)
+        if data.replay is not None:  # its rows are learned only
+            most += ((data.replay.source.train_rows, 0),)
+        return cls(heldout_share=data.heldout_share, most_rows=most)
+
+
+Doing = Annotated[Step | Deal, Field(discriminator="kind")]
 
 
 def side_of(group: str, heldout_share: float) -> Side:
@@ -40,7 +54,7 @@ def sign(step: Deal, rows: Sequence[Example]) -> dict[str, np.ndarray]:
 
 
 def decide(step: Deal, signs: Signs, spared: Collection[int]) -> Iterator[tuple[int, str]]:
-    """(place, reason) of every row that goes: a row met twice, a text of the other side, a row over the number asked for.
+    """(place, reason) of every row that goes: met twice, a text of the other side, over the number asked for.
 
     Where a text stands on both sides, because groups were given, the held-out rows stay, whoever is spared. Of the
     others those with the smallest id stay, which is a hash; spared ones first.

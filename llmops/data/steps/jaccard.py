@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from llmops.data.steps.signs import Signs
@@ -45,7 +47,7 @@ def alike(sets: Sets, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     sizes = np.cumsum(sets.counts[first].sum(1) + sets.counts[second].sum(1))
     cuts = np.searchsorted(sizes, np.arange(BATCH_ELEMENTS, sizes[-1] if len(sizes) else 0, BATCH_ELEMENTS))
     edges = np.unique(np.r_[0, cuts, len(first)])
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges.tolist()):
         for part in range(sets.parts):
             ours, our_sizes = sets.elements(first[start:end], part)
             theirs, their_sizes = sets.elements(second[start:end], part)

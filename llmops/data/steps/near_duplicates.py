@@ -16,7 +16,8 @@ from llmops.data.steps.jaccard import Sets, alike
 from llmops.data.steps.shingles import Shingles, shingles
 from llmops.data.steps.signs import Signs, hash64, id_of_number, number_of_id
 
-# 32 bands of 4 hashes: two rows of Jaccard index 0.6 share a band with probability 0.988, of 0.3 with 0.23, of 0.05 with 0.0002.
+# 32 bands of 4 hashes: rows of Jaccard index 0.6 share a band with probability 0.988, of 0.3 with 0.23, of 0.05 with
+# 0.0002.
 BANDS, HASHES = 32, 4
 # 128 permutations, drawn once and kept for ever (they are part of what "the same step" means).
 MULTIPLIERS = np.random.default_rng(20261126).integers(1, 2**32, BANDS * HASHES, np.uint32) | np.uint32(1)

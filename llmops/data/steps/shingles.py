@@ -71,7 +71,7 @@ def _words(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ends = 1 + np.flatnonzero(inside & ((after == NO_WORD) | (kinds == WHOLE_WORD) | (after == WHOLE_WORD)))
     powers, inverses = _powers(len(codes))
     sums = np.r_[U64(0), np.cumsum((codes.astype(U64) + U64(1)) * powers)]
-    return starts, (sums[ends] - sums[starts]) * inverses[starts]
+    return starts, _mixed((sums[ends] - sums[starts]) * inverses[starts])
 
 
 @cache
