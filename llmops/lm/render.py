@@ -14,7 +14,7 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any
 
-from llmops.core.dataset import Message
+from llmops.core.dataset import Message, Row
 from llmops.core.errors import LlmopsError
 from llmops.core.views import TokenView
 
@@ -114,6 +114,16 @@ class Renderer:
         """A row for training: the prompt masked, the reply (the last message) and its end token trained."""
         prompt, reply = self.prompt_ids(messages[:-1]), self.reply_ids(messages[-1].content)
         return Example(prompt + reply, [False] * len(prompt) + [True] * len(reply))
+
+    def running_text(self, text: str) -> Example:
+        """A text to go on with: every token trained that has one before it, and the end token that parts two texts."""
+        start = [token for token in (self.tokenizer.bos_token_id,) if token is not None]
+        ids = [*start, *self.content_ids(text), self.tokenizer.eos_token_id or self.end_id]
+        return Example(ids, [place > 0 for place in range(len(ids))])
+
+    def row(self, row: Row) -> Example:
+        """A row as training sees it: a conversation, or running text."""
+        return self.example(row.messages) if row.messages else self.running_text(row.text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, control tokens left out."""

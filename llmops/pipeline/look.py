@@ -34,7 +34,7 @@ def inspect_row(dataset: str, number: int, base: str | None, at: Workspace) -> l
     tokenizer = load_tokenizer(open_base(base, at.world).folder)
     at.world.say(f"row {number} of {len(rows)}, as {base} reads it")
     renderer = Renderer(tokenizer, template_of(tokenizer))
-    return renderer.view(renderer.example(rows[number].messages))
+    return renderer.view(renderer.row(rows[number]))
 
 
 def inspect_reply(ref: str, prompt: str, reply: str | None, at: Workspace) -> list[TokenView]:

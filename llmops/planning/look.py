@@ -32,5 +32,5 @@ def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wi
         row_ids=[row.id for row in rows],
         row_groups=[row.group for row in rows],
         heldout_ids=[row.id for row in heldout],
-        row_tokens=[len(renderer.example(row.messages).ids) for row in world.track(rows, "reading rows", len(rows))],
+        row_tokens=[len(renderer.row(row).ids) for row in world.track(rows, "reading rows", len(rows))],
     )

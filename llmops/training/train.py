@@ -179,8 +179,8 @@ class Course:
         renderer = Renderer(load_tokenizer(base), plan.knobs.template)
         unlearned = {*plan.left_out, *plan.watched}
         kept = [row for row in rows if row.id not in unlearned]
-        examples = [renderer.example(row.messages) for row in kept]
-        looked_at = [renderer.example(row.messages) for row in self._watched(rows)]
+        examples = [renderer.row(row) for row in kept]
+        looked_at = [renderer.row(row) for row in self._watched(rows)]
         loop = build(base, plan.knobs, team)
         remarks = self._restore(loop)
         self.journal.event("started", loop.step, "; ".join(remarks), this_process())

@@ -146,6 +146,9 @@ def fill(at: Workspace, name: str = "tone", words: str = "An ordinary") -> str:
     )
     plan = plan_of(recipe, manifest.id, words)
     at.put(plan)
+    # A row that cannot give the measure that decides, as a TF-IDF cosine cannot give bits per byte.
+    undecided = Suite(dataset=manifest.id, rows_sha256=SHA, measures=("bits_per_byte", "accuracy"), slices=("domain",))
+    at.put(report_of("tfidf", undecided, heldout, words))
     suite = Suite(dataset=manifest.id, rows_sha256=SHA, measures=("accuracy",), slices=("domain",))
     reports = {kind: report_of(kind, suite, heldout, words) for kind in KINDS}
     for report in reports.values():
