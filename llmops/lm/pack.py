@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmops.lm.padded import padded_states
+
 if TYPE_CHECKING:
     import torch
 
 
-PACK_TOKENS = {"cpu": 512, "cuda": 4096}
+PACK_TOKENS = {"cpu": 512, "cuda": 16384}
 
 
 def pack_tokens(device: str) -> int:
@@ -91,6 +93,8 @@ def hidden_states(model: Any, pack: Pack, device: str) -> torch.Tensor:
     import torch
 
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if device.startswith("cuda"):
+        return padded_states(inner, pack, device)
     return inner.get_decoder()(
         input_ids=torch.tensor([pack.ids], device=device),
         position_ids=torch.tensor([pack.positions], device=device),
