@@ -17,18 +17,20 @@ def look(recipe: Recipe, rows: Sequence[Row], wishes: Wishes, world: Surrounding
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names
     from llmops.lm.base import load_tokenizer
+    from llmops.lm.lessons import lessons
     from llmops.lm.render import Renderer
 
     base = open_base(recipe.base, world)
     tokenizer = load_tokenizer(base.folder)
     template = "base" if tokenizer.chat_template else "plain"
     renderer = Renderer(tokenizer, template)
+    taught = lessons(renderer, list(world.track(rows, "reading rows", len(rows))), recipe.objective)
     return Looked(
         machine=machine.look(wishes.device),
         base=base.record,
         shape=base.shape,
         template=template,
         targets=linear_names(base.folder),
-        row_ids=[row.id for row in rows],
-        row_tokens=[len(renderer.example(row.messages).ids) for row in world.track(rows, "reading rows", len(rows))],
+        row_ids=[lesson.row for lesson in taught],
+        row_tokens=[lesson.tokens for lesson in taught],
     )

@@ -18,17 +18,23 @@ from llmops.core.errors import LlmopsError
 from llmops.core.plan import Plan
 from llmops.core.run import Run, RunEvent, StepRecord
 from llmops.core.serving import Sampling
-from llmops.lm.adapters import adapter_state
+from llmops.core.tasks import Continue
+from llmops.core.value import digest
+from llmops.lm.adapters import adapter_state, save_tuned
 from llmops.lm.base import load_tokenizer
+from llmops.lm.lessons import lessons
 from llmops.lm.model import LocalModel
 from llmops.lm.render import Renderer
 from llmops.store.files import append_line, building, sha256_file
 from llmops.store.workspace import Workspace
+from llmops.training import reference
 from llmops.training.checkpoint import restore, save
 from llmops.training.loop import Loop, build, run_steps
 
 STOP_FILE = "stop"
+REFERENCE = "reference.safetensors"
 SAMPLE_TIMES = 3
+OPENING_WORDS = 8  # of a text, which the model goes on with
 
 
 @dataclass
@@ -86,13 +92,16 @@ def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run
     try:
         renderer = Renderer(load_tokenizer(base), knobs.template)
         kept = [row for row in rows if row.id not in set(plan.left_out)]
-        examples = [renderer.example(row.messages) for row in kept]
+        # Made before rows are left out: for KTO a row's stranger is the row before it.
+        made = lessons(renderer, rows, knobs.objective, knobs.max_tokens)
+        taught = [lesson for lesson in made if lesson.row not in set(plan.left_out)]
         loop = build(base, knobs)
+        start = reference.of_run(loop, taught, plan, folder / REFERENCE, workspace.world.track)
         restore(loop, folder / "state", workspace.world.say)
         event("started", loop.step, data=this_process())
         samples = Sampler(loop, renderer, plan, kept)
         with stop_on_signals(sign):
-            steps = run_steps(loop, examples, knobs)
+            steps = run_steps(loop, taught, knobs, start)
             for record in workspace.world.track(steps, "training", knobs.steps - loop.step):
                 append_line(folder / "metrics.jsonl", samples.with_samples(record).to_json())
                 if record.step % knobs.checkpoint_every == 0 and record.step < knobs.steps:
@@ -104,11 +113,11 @@ def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run
             save(loop, folder / "state")
             event("interrupted", loop.step, sign.seen())
             return workspace.run(run_id)
-        digest = write_adapter(loop, plan, folder / "adapter")
+        adapter_sha256 = write_adapter(loop, plan, base, folder / "adapter")
     except BaseException as error:
         event("failed", loop.step if loop else 0, str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise
-    event("finished", loop.step, data={"adapter_sha256": digest})
+    event("finished", loop.step, data={"adapter_sha256": adapter_sha256})
     return workspace.run(run_id)
 
 
@@ -119,17 +128,18 @@ def this_process() -> dict[str, object]:
     return {"pid": os.getpid(), "host": platform.node(), "process_began": psutil.Process().create_time()}
 
 
-def write_adapter(loop: Loop, plan: Plan, out: Path) -> str:
-    """Write the adapter as PEFT does, its base named as in the recipe. Returns the sha256 of its tensors."""
+def write_adapter(loop: Loop, plan: Plan, base: Path, out: Path) -> str:
+    """Write the adapter as PEFT does, its base named as in the recipe, or the whole model after full tuning.
+
+    Returns the sha256 of its tensors.
+    """
     for name, tensor in adapter_state(loop.model).items():
         if not bool(tensor.isfinite().all()):
             raise LlmopsError(f"the trained adapter holds NaN or infinity in {name!r}", "lower training.learning_rate")
-    model = loop.accelerator.unwrap_model(loop.model)
-    model.peft_config["default"].base_model_name_or_path = plan.base.name
     with building(out) as draft:
-        model.save_pretrained(draft, save_embedding_layers=False)
-        (draft / "README.md").unlink(missing_ok=True)
-    return sha256_file(out / "adapter_model.safetensors")
+        save_tuned(loop.accelerator.unwrap_model(loop.model), base, plan.base.name, loop.start, draft)
+    hashes = {path.name: sha256_file(path) for path in sorted(out.glob("*.safetensors"))}
+    return digest(hashes) if len(hashes) > 1 else next(iter(hashes.values()))
 
 
 class Sampler:
@@ -137,11 +147,14 @@ class Sampler:
 
     def __init__(self, loop: Loop, renderer: Renderer, plan: Plan, rows: Sequence[Row]) -> None:
         self.model = LocalModel(loop.model, renderer, plan.knobs.device)
-        self.sampling = Sampling(max_tokens=24 if plan.recipe.task.kind == "reply" else 8)
+        self.task = plan.recipe.task
+        self.sampling = Sampling(max_tokens=8 if self.task.kind == "classify" else 24)
         typed: list[tuple[Message, ...]] = [
             (Message(role="user", content=text),) for text in plan.recipe.evaluation.prompts
         ]
-        self.prompts = (typed or [row.prompt for row in rows])[:SAMPLE_TIMES]
+        openings = [(Message(role="user", content=" ".join(row.text.split()[:OPENING_WORDS])),) for row in rows]
+        own = openings if isinstance(self.task, Continue) else [row.prompt for row in rows]
+        self.prompts = (typed or own)[:SAMPLE_TIMES]
         half = max(1, plan.knobs.steps // 2)
         self.steps = {1, half, plan.knobs.steps}
 
@@ -149,8 +162,11 @@ class Sampler:
         """The record, with answers to the fixed prompts where it is time for them."""
         if record.step not in self.steps:
             return record
-        self.model.weights.eval()
-        answers = self.model.reply(self.prompts, self.sampling)
-        self.model.weights.train()
         asked = [prompt[-1].content for prompt in self.prompts]
+        self.model.weights.eval()
+        if isinstance(self.task, Continue):
+            answers = self.model.go_on(asked, self.sampling)
+        else:
+            answers = self.model.reply(self.prompts, self.sampling)
+        self.model.weights.train()
         return record.replace(samples=tuple(zip(asked, answers, strict=True)))
