@@ -5,8 +5,8 @@ Full tuning has no adapter: what it leaves is a plain model folder, and `load_tu
 
 from __future__ import annotations
 
+import copy
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,37 +111,54 @@ def adapter_state(model: Any) -> dict[str, Any]:
 
 def starting_point(model: Any, knobs: Knobs) -> dict[str, Any] | None:
     """A fresh adapter's tensors where it took a part out of the base, for `save_tuned`; else None."""
-    from peft import get_peft_model_state_dict
-
     if not isinstance(knobs.method, LoRA) or knobs.method.initialisation not in FROM_THE_BASE:
         return None
-    return {name: tensor.detach().clone() for name, tensor in get_peft_model_state_dict(model).items()}
+    return {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
 
 
 def save_tuned(model: Any, base: Path, base_name: str, start: Mapping[str, Any] | None, out: Path) -> None:
     """Write a trained model into the folder `out`: an adapter as PEFT does, its base called `base_name`.
 
-    With a `starting_point`, what is written is the difference to it (of twice the rank), so that the adapter belongs
-    on the plain base like any other. Full tuning writes a plain model folder, the tokenizer of `base` included.
+    With a `starting_point`, what is written is the difference to it, so that the adapter belongs on the plain base
+    like any other. Full tuning writes a plain model folder, the tokenizer of `base` included.
     """
-    from safetensors.torch import save_file
-
     if not hasattr(model, "peft_config"):
         model.save_pretrained(out)
         load_tokenizer(base).save_pretrained(out)
         return
     model.peft_config["default"].base_model_name_or_path = base_name
-    with tempfile.TemporaryDirectory(prefix="llmops-start-") as scratch:
-        first = Path(scratch) / "start"
-        first.mkdir()
-        if start is not None:
-            save_file(dict(start), first / WEIGHTS)
-        model.save_pretrained(
-            out,
-            save_embedding_layers=False,
-            path_initial_model_for_weight_conversion=None if start is None else str(first),
-        )
+    if start is not None:
+        _save_difference(model, start, out)
+        return
+    model.save_pretrained(out, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)
+
+
+def _save_difference(model: Any, start: Mapping[str, Any], out: Path) -> None:
+    """B A - B0 A0 = [B, -B0] [A; A0]: an adapter of twice the rank (appendix C of the PiSSA paper).
+
+    PEFT can write the same, but asks the hub about the base for it.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    joined = {
+        name: torch.cat([tensor, start[name]], 0) if ".lora_A" in name else torch.cat([tensor, -start[name]], 1)
+        for name, tensor in _tensors(model).items()
+    }
+    config = copy.deepcopy(model.peft_config["default"])
+    config.lora_alpha *= 2**0.5 if config.use_rslora else 2  # the scale stays: it is over the rank, or its root
+    config.r *= 2
+    config.init_lora_weights, config.inference_mode = True, True
+    config.save_pretrained(out)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in joined.items()}, out / WEIGHTS)
+
+
+def _tensors(model: Any) -> dict[str, Any]:
+    """An adapter's tensors, named as PEFT stores them."""
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
 def load_tuned(base: Path, folder: Path, precision: str = "float32", device: str = "cpu") -> Any:
@@ -153,18 +170,19 @@ def load_tuned(base: Path, folder: Path, precision: str = "float32", device: str
 
 def load_adapter(weights: Any, folder: Path) -> Any:
     """A PEFT model with the adapter in `folder`. Missing, unexpected or non-finite tensors are errors, not warnings."""
-    from peft import PeftModel, get_peft_model_state_dict
+    from peft import PeftModel
     from safetensors.torch import load_file
 
     check_folder(folder)
     try:
         stored = load_file(folder / WEIGHTS)
         model = PeftModel.from_pretrained(weights, str(folder), local_files_only=True)
+        _check_width(model)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise LlmopsError(
             f"the adapter in {folder} does not fit its base: {error}", "use the base it was trained on"
         ) from error
-    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    expected = set(_tensors(model))
     if expected != set(stored):
         odd = sorted(expected ^ set(stored))
         raise LlmopsError(
@@ -175,6 +193,13 @@ def load_adapter(weights: Any, folder: Path) -> Any:
     if bad:
         raise LlmopsError(f"the adapter in {folder} holds NaN or infinity in {bad[0]!r}", "train it again")
     return model.eval()
+
+
+def _check_width(model: Any) -> None:
+    """Raise `ValueError` where a tuned prompt is of another width than the base: PEFT does not look."""
+    config, width = model.peft_config["default"], model.get_base_model().get_input_embeddings().weight.shape[1]
+    if config.is_prompt_learning and config.token_dim != width:
+        raise ValueError(f"its vectors are {config.token_dim} wide, those of the base {width}")
 
 
 def merge(base: Path, tuned: Path, out: Path) -> None:
