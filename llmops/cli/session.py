@@ -110,6 +110,13 @@ class MachineOptions:
     max_memory_gb: Annotated[
         float | None, Option("--max-memory", metavar="GB", help="Use at most this much memory.")
     ] = None
+    processes: Annotated[
+        int | None, Option("--processes", metavar="N", help="Processes that train together; left out, plan says one.")
+    ] = None
+    tracker: Annotated[
+        str | None,
+        Option("--tracker", metavar="NAME", help="Show the records in mlflow, tensorboard, trackio or wandb too."),
+    ] = None
     budget_s: Annotated[
         float | None, Option("--budget", metavar="SECONDS", help="Training should take at most this long.")
     ] = None

@@ -122,6 +122,7 @@ SHAPES_FOR: dict[str, frozenset[str]] = {
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["linear", "cosine", "constant"]
+Shard = Literal["none", "full"]
 
 
 class Training(Value):
@@ -143,4 +144,9 @@ class Training(Value):
     gradient_checkpointing: bool | None = Field(
         None, description="compute activations again in the backward pass instead of keeping them"
     )
+    shard: Shard | None = Field(None, description="full: the frozen base lies in parts over the processes (FSDP)")
     seed: int = Field(0, ge=0, description="of initial weights and order of rows")
+    look_every: int | None = Field(None, ge=0, description="steps between looks at the watched rows; 0: never")
+    patience: int | None = Field(
+        None, ge=0, description="looks without a better loss before training stops and keeps the best; 0: keep the last"
+    )

@@ -14,9 +14,12 @@ Status = Literal["created", "running", "interrupted", "failed", "finished"]
 
 
 class RunEvent(Value):
-    """One line of `run.jsonl`: appended, never changed. `data["seconds"]` counts all training until then."""
+    """One line of `run.jsonl`: appended, never changed. `data["seconds"]` counts all training until then.
 
-    kind: Literal["created", "started", "checkpoint", "interrupted", "failed", "finished"]
+    `shrunk` says that memory ran short and that the run goes on by the plan `data["plan"]`.
+    """
+
+    kind: Literal["created", "started", "checkpoint", "shrunk", "interrupted", "failed", "finished"]
     at: datetime
     step: int = 0
     note: str = ""
@@ -36,6 +39,7 @@ class StepRecord(Value):
     trained_tokens: int
     seconds: float
     memory_bytes: int = Field(description="peak resident memory of the process so far")
+    heldout_loss_nats: float | None = Field(None, description="of the watched rows, where it was time to look")
     samples: tuple[tuple[str, str], ...] = Field((), description="(prompt, answer) of the fixed prompts, now and then")
 
 
@@ -44,7 +48,7 @@ class Run(Value):
 
     id: str
     name: str
-    plan: str
+    plan: str = Field(description="the plan it goes by now; see its events for an earlier one")
     dataset: str
     status: Status
     step: int
@@ -62,11 +66,12 @@ def fold_run(run_id: str, events: Iterable[RunEvent]) -> Run:
     if not rows or rows[0].kind != "created":
         raise ValueError(f"run {run_id} does not begin with a 'created' event")
     first, last = rows[0], rows[-1]
-    status: dict[str, Status] = {"started": "running", "checkpoint": "running"}
+    status: dict[str, Status] = {"started": "running", "checkpoint": "running", "shrunk": "running"}
+    plans = [event.data["plan"] for event in rows if event.kind in ("created", "shrunk")]
     return Run(
         id=run_id,
         name=first.data["name"],
-        plan=first.data["plan"],
+        plan=plans[-1],
         dataset=first.data["dataset"],
         status=status.get(last.kind, last.kind),
         step=max(event.step for event in rows),

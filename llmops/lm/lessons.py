@@ -58,7 +58,7 @@ def window_sizes(tokens: int, most_tokens: int) -> list[int]:
 def _of_text(renderer: Renderer, row: Row, objective: Objective, most_tokens: int | None) -> Iterator[Lesson]:
     if not isinstance(objective, SFT):
         raise _unfit(row, f"is running text, and {objective.kind} compares replies", "objective.kind: sft")
-    whole = renderer.text(row.text)
+    whole = renderer.running_text(row.text)
     start = 0
     for size in window_sizes(len(whole.ids), most_tokens or len(whole.ids)):
         ids = whole.ids[start : start + size]

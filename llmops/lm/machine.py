@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from llmops.core.plan import Machine
+from llmops.lm.memory import free_bytes
 
 SIDE = 1536  # of the square matrices that are multiplied: 7 GFLOP a product
 
@@ -20,7 +21,7 @@ def look(device: str | None = None) -> Machine:
 
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     memory = psutil.virtual_memory()
-    total, free = memory.total, memory.available
+    total, free = memory.total, free_bytes()
     if chosen.startswith("cuda"):
         free, total = torch.cuda.mem_get_info()
     return Machine(

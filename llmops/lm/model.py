@@ -119,7 +119,7 @@ class LocalModel:
         rows: list[list[int]] = []
         owners: list[int] = []
         for place, text in enumerate(texts):
-            ids = self.renderer.text(text).ids[:-1]
+            ids = self.renderer.running_text(text).ids[:-1]
             start = 0
             for size in window_sizes(len(ids), WINDOW_TOKENS):
                 rows.append(ids[start : start + size])
@@ -175,7 +175,7 @@ class LocalModel:
 
     def go_on(self, texts: Sequence[str], sampling: Sampling, track: Track = silent) -> list[str]:
         """What comes after each text, as running text."""
-        return self._generate([self.renderer.text(text).ids[:-1] for text in texts], sampling, track)
+        return self._generate([self.renderer.running_text(text).ids[:-1] for text in texts], sampling, track)
 
     def _generate(self, rows: Sequence[Sequence[int]], sampling: Sampling, track: Track) -> list[str]:
         import torch

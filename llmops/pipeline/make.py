@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmops.core.dataset import DatasetManifest
-from llmops.core.errors import RequestError
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.run import Run, RunEvent
@@ -44,8 +44,10 @@ def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishe
     """Decide every open knob for this machine, and store the plan."""
     from llmops.planning.look import look
     from llmops.planning.plan import plan as decide
+    from llmops.training.trackers import check_tracker
 
-    looked = look(recipe, at.rows(manifest.id, "train"), wishes, at.world)
+    check_tracker(wishes.tracker)
+    looked = look(recipe, at.rows(manifest.id, "train"), at.rows(manifest.id, "heldout"), wishes, at.world)
     made = decide(recipe, manifest, looked, wishes)
     at.put(made)
     return made
@@ -54,6 +56,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishe
 def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
     """Carry out a plan, or go on with the run `resume` of it. Stopped, the run is a valid interrupted one."""
     from llmops.planning.bases import open_base
+    from llmops.training.processes import is_member
     from llmops.training.train import train as carry_out
 
     if resume is None:
@@ -65,8 +68,29 @@ def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
         run_id = at.run(resume).id
         if at.run(run_id).status == "finished":
             return at.run(run_id)
+    if plan.knobs.processes > 1 and not is_member():
+        return _train_together(plan, at, run_id)
     base = open_base(plan.recipe.base, at.world)
+    if base.record.sha256 != plan.base.sha256:
+        raise LlmopsError(
+            f"base {plan.recipe.base} is {base.record.sha256[:12]} here, but the plan is for {plan.base.sha256[:12]}",
+            "take the base that the plan was made with, or make a new plan",
+        )
     return carry_out(plan, at.rows(plan.dataset, "train"), base.folder, at, run_id)
+
+
+def _train_together(plan: Plan, at: Workspace, run_id: str) -> Run:
+    """Start the planned number of processes on this machine; each of them is `llmops train --resume RUN`."""
+    from llmops.training.processes import launch
+
+    code = launch(["-m", "llmops", "train", "--resume", run_id, "--workspace", str(at.root)], plan.knobs)
+    run = at.run(run_id)
+    if code and run.status != "interrupted":
+        raise LlmopsError(
+            f"one of {plan.knobs.processes} processes ended with exit code {code}: {run.note or 'it left no word'}",
+            f"see what it said above, and go on with --resume {run_id}",
+        )
+    return run
 
 
 def stop(run_ref: str, at: Workspace) -> Run:

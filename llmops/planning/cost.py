@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmops.core.plan import Knobs
-from llmops.lm.pack import pack_tokens
 
 # Of the measured rate of one large product, what a whole training step reached here (recipes/LOG.md).
 EFFICIENCY = 0.62
@@ -42,7 +41,7 @@ def seconds_of(shape: BaseShape, tokens: int, flops: float) -> float:
 def memory_bytes(shape: BaseShape, knobs: Knobs, longest_rows: Sequence[int]) -> int:
     """Peak bytes of the process in the largest pack of the longest batch: weights, activations, scores, logits."""
     width = 2 if knobs.precision == "bfloat16" else 4
-    tokens = max(*longest_rows, min(sum(longest_rows), pack_tokens(knobs.device)))
+    tokens = max(*longest_rows, min(sum(longest_rows), knobs.pack_tokens))
     weights = shape.parameters * width
     activations = tokens * shape.layers * (HIDDEN_COPIES * shape.hidden + INNER_COPIES * shape.inner) * width
     scores = 3 * shape.layers * shape.heads * tokens**2 * width if knobs.attention == "eager" else 0

@@ -12,17 +12,17 @@ from llmops.planning.bases import open_base
 from llmops.planning.plan import Looked
 
 
-def look(recipe: Recipe, rows: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
+def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
     """Measure this machine, open the base (fetching and converting it the first time), tokenise the training rows."""
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names
-    from llmops.lm.base import load_tokenizer
+    from llmops.lm.base import load_tokenizer, template_of
     from llmops.lm.lessons import lessons
     from llmops.lm.render import Renderer
 
     base = open_base(recipe.base, world)
     tokenizer = load_tokenizer(base.folder)
-    template = "base" if tokenizer.chat_template else "plain"
+    template = template_of(tokenizer)
     renderer = Renderer(tokenizer, template)
     taught = lessons(renderer, list(world.track(rows, "reading rows", len(rows))), recipe.objective)
     return Looked(
@@ -31,6 +31,8 @@ def look(recipe: Recipe, rows: Sequence[Row], wishes: Wishes, world: Surrounding
         shape=base.shape,
         template=template,
         targets=linear_names(base.folder),
-        row_ids=[lesson.row for lesson in taught],
+        row_ids=[row.id for row in rows],
+        row_groups=[row.group for row in rows],
+        heldout_ids=[row.id for row in heldout],
         row_tokens=[lesson.tokens for lesson in taught],
     )

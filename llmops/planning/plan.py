@@ -12,9 +12,11 @@ from llmops.core.errors import RequestError
 from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.lm.lessons import window_sizes
+from llmops.lm.pack import pack_tokens
 from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
 from llmops.planning.decide import Decisions
 from llmops.planning.method import decide_method, decide_objective, decide_optimiser, work_of
+from llmops.planning.watching import set_aside, watch
 
 CPU_BUDGET_S = 140.0
 FAST_BFLOAT16 = 1.3
@@ -33,6 +35,8 @@ class Looked:
     targets: tuple[str, ...]
     row_ids: Sequence[str]
     row_tokens: Sequence[int]
+    row_groups: Sequence[str] = ()
+    heldout_ids: Sequence[str] = ()
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wishes) -> Plan:
@@ -41,9 +45,14 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     machine = looked.machine
     device = decide.take("device", wishes.device, machine.device, f"this machine offers {machine.processor}")
     on_cpu = str(device).startswith("cpu")
-    decide.take("threads", wishes.threads, machine.cores, f"one for each of the {machine.cores} cores")
+    _processes(decide, recipe, machine, wishes)
     precision = _precision(decide, recipe, machine)
-    max_tokens, kept, left_out = _length(decide, recipe, looked)
+    max_tokens, left_out = _length(decide, recipe, looked)
+    short = [place for place, row in enumerate(looked.row_ids) if row not in left_out]
+    aside = set_aside(recipe, looked, short)
+    unlearned = {*left_out, *aside}
+    lengths = [tokens for row, tokens in zip(looked.row_ids, looked.row_tokens, strict=True) if row not in unlearned]
+    kept = [size for tokens in lengths for size in window_sizes(tokens, max_tokens)]
     if not kept:
         raise RequestError("no training row is short enough", "raise training.max_tokens, or leave it open")
     decide.take(
@@ -58,7 +67,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         looked.template,
         "the base's own chat template"
         if looked.template == "base"
-        else "this base has no chat template, so turns are marked with 'User:' and 'Assistant:'",
+        else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
     )
     method = decide_method(decide, recipe, str(device), looked.targets)
     objective = decide_objective(decide, recipe)
@@ -72,11 +81,11 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     decide.take(
         "checkpoint_every", None, max(5, math.ceil(steps / 10)), "ten checkpoints: a crash costs a tenth of the run"
     )
+    watched = watch(decide, recipe, looked, aside, steps, min(len(kept), batch) * steps)
+    decide.take("tracker", wishes.tracker, "none", "metrics.jsonl holds every number, and nothing leaves this machine")
     decide.take("seed", recipe.training.seed, 0, "")
-    plain = {field: decision.value for field, decision in decide.made.items() if "." not in field}
-    knobs = Knobs.model_validate({**plain, "method": method, "objective": objective})
-    memory = memory_bytes(looked.shape, knobs, sorted(kept)[-batch:])
-    _check_memory(memory, machine, wishes, knobs)
+    choices = {"method": method, "objective": objective}
+    knobs, memory = _fit_memory(decide, choices, looked, wishes, sorted(kept)[-batch:])
     return Plan(
         recipe=recipe,
         dataset=manifest.id,
@@ -85,9 +94,47 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         decisions=tuple(decide.made.values()),
         train_tokens=sum(kept),
         left_out=left_out,
+        watched=watched,
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),
         memory_bytes_expected=memory,
     )
+
+
+def _processes(decide: Decisions, recipe: Recipe, machine: Machine, wishes: Wishes) -> None:
+    """How many processes, and what each gets of this machine."""
+    processes = decide.take("processes", wishes.processes, 1, "one process has all threads of this machine to itself")
+    threads = max(1, machine.cores // processes)
+    shared = f", shared by {processes} processes" if processes > 1 else ""
+    decide.take("threads", wishes.threads, threads, f"one for each of the {machine.cores} cores{shared}")
+    decide.take("shard", recipe.training.shard, "none", "each process holds the whole base, so none waits for a part")
+    if decide.made["shard"].value == "full" and processes == 1:
+        raise RequestError("training.shard full shares the base among processes, and there is one", "add --processes N")
+
+
+def _fit_memory(
+    decide: Decisions, choices: dict[str, Any], looked: Looked, wishes: Wishes, longest_rows: Sequence[int]
+) -> tuple[Knobs, int]:
+    """The knobs with the largest pack that fits, and the bytes that are expected. `RequestError` where none fits."""
+    machine = looked.machine
+    asked = int(wishes.max_memory_gb * 1e9) if wishes.max_memory_gb else None
+    decide.take("max_memory_bytes", asked, machine.memory_bytes, "all that this machine has")
+    usual = pack_tokens(machine.device)
+    tokens, because = usual, "more would spend attention on rows that do not see each other"
+    while True:
+        decide.take("pack_tokens", None, tokens, because)
+        plain = {field: decision.value for field, decision in decide.made.items() if "." not in field}
+        knobs = Knobs.model_validate({**plain, **choices})
+        needed = memory_bytes(looked.shape, knobs, longest_rows)
+        allowed = min(machine.free_bytes, asked or machine.free_bytes) // knobs.processes
+        if needed <= allowed:
+            return knobs, needed
+        tokens //= 2
+        if tokens < max(longest_rows) // 2:
+            raise RequestError(
+                f"training would need about {needed / 1e9:.1f} GB and {allowed / 1e9:.1f} GB are free",
+                f"lower training.max_tokens (now {knobs.max_tokens}), or free some memory",
+            )
+        because = f"{usual} at once would not fit into {allowed / 1e9:.1f} GB"
 
 
 def _precision(decide: Decisions, recipe: Recipe, machine: Machine) -> Any:
@@ -103,18 +150,17 @@ def _precision(decide: Decisions, recipe: Recipe, machine: Machine) -> Any:
     )
 
 
-def _length(decide: Decisions, recipe: Recipe, looked: Looked) -> tuple[int, list[int], tuple[str, ...]]:
-    """max_tokens, the tokens of each lesson, and the ids of the rows that are longer: left out whole, never cut.
+def _length(decide: Decisions, recipe: Recipe, looked: Looked) -> tuple[int, tuple[str, ...]]:
+    """max_tokens, and the ids of the rows that are longer: left out whole, never cut.
 
-    Only running text, which has no answer to lose, is cut into windows.
+    Only running text, which has no answer to lose, is cut, into windows.
     """
     ordered = sorted(looked.row_tokens)
     longest = ordered[-1] if ordered else 0
     if recipe.task.kind == "continue":
         window = max(16, min(longest, WINDOW_TOKENS, looked.shape.positions))
         because = f"the longest text has {longest:,} tokens; longer ones are cut into windows, each token learned once"
-        window = decide.take("max_tokens", recipe.training.max_tokens, window, because)
-        return window, [size for tokens in ordered for size in window_sizes(tokens, window)], ()
+        return decide.take("max_tokens", recipe.training.max_tokens, window, because), ()
     usual = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0
     proposed = max(16, longest if longest <= 2 * usual else 2 * usual)
     proposed = min(proposed, looked.shape.positions)
@@ -124,9 +170,8 @@ def _length(decide: Decisions, recipe: Recipe, looked: Looked) -> tuple[int, lis
         proposed,
         f"99 % of the rows have at most {usual} tokens, the longest {longest}",
     )
-    pairs = list(zip(looked.row_ids, looked.row_tokens, strict=True))
-    kept = [tokens for _, tokens in pairs if tokens <= value]
-    return value, kept, tuple(row for row, tokens in pairs if tokens > value)
+    pairs = zip(looked.row_ids, looked.row_tokens, strict=True)
+    return value, tuple(row for row, tokens in pairs if tokens > value)
 
 
 def _batch(decide: Decisions, recipe: Recipe, rows: int) -> int:
@@ -145,16 +190,3 @@ def _epochs(decide: Decisions, recipe: Recipe, epoch_s: float, budget_s: float, 
     if math.isfinite(budget_s):
         because += f" and training may take {budget_s:.0f} s"
     return float(decide.take("epochs", recipe.training.epochs, value, because))
-
-
-def _check_memory(needed: int, machine: Machine, wishes: Wishes, knobs: Knobs) -> None:
-    allowed = (
-        min(machine.free_bytes, int((wishes.max_memory_gb or math.inf) * 1e9))
-        if wishes.max_memory_gb
-        else machine.free_bytes
-    )
-    if needed > allowed:
-        raise RequestError(
-            f"training would need about {needed / 1e9:.1f} GB and {allowed / 1e9:.1f} GB are free",
-            f"lower training.batch_rows (now {knobs.batch_rows}) or training.max_tokens (now {knobs.max_tokens})",
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -16,6 +15,7 @@ from typing import Any
 
 from llmops.core.errors import LlmopsError
 from llmops.core.value import canonical_json
+from llmops.store.disk import DISK, Disk
 
 # Stands at the end of a line that a crash left unfinished. JSON cannot hold this byte.
 UNFINISHED = b"\x18"
@@ -42,22 +42,13 @@ def verify_folder(folder: Path, expected: dict[str, str]) -> None:
             raise LlmopsError(f"{path} {state}", "restore it from a copy, or make it again from its recipe")
 
 
-def sync(path: Path) -> None:
-    """Make the operating system write `path` (a file or a folder) to the disk now."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def copy_files(source: Path, target: Path) -> None:
     """Copy every file of the folder `source` into the folder `target`, which exists."""
     shutil.copytree(source, target, dirs_exist_ok=True)
 
 
 @contextmanager
-def building(folder: Path) -> Iterator[Path]:
+def building(folder: Path, disk: Disk = DISK) -> Iterator[Path]:
     """Give a temporary folder that becomes `folder` by one rename; if anything fails, nothing of it stays.
 
     Raises `FileExistsError` where `folder` exists already.
@@ -68,17 +59,11 @@ def building(folder: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield draft
-        for path in draft.rglob("*"):
-            sync(path)
-        sync(draft)
+        for path in sorted(draft.rglob("*")):
+            disk.sync(path)
+        disk.sync(draft)
         draft.chmod(0o755)
-        try:
-            draft.rename(folder)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was quicker
-                raise FileExistsError(folder) from error
-            raise
-        sync(folder.parent)
+        disk.rename(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -92,10 +77,9 @@ def writing(path: Path) -> Iterator[Path]:
     draft = Path(name)
     try:
         yield draft
-        sync(draft)
+        DISK.sync(draft)
         draft.chmod(0o644)
-        draft.rename(path)
-        sync(path.parent)
+        DISK.rename(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -127,18 +111,38 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(canonical_json(row) + "\n")
 
 
-def append_line(path: Path, row: dict[str, Any]) -> None:
+def append_line(path: Path, row: dict[str, Any], disk: Disk = DISK) -> None:
     """Add one JSON line in one write, so that a crash leaves at most an unfinished last line. For `read_log`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        line = canonical_json(row).encode() + b"\n"
-        if file.tell() > 0:
+    line = canonical_json(row).encode() + b"\n"
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # a crash left half a line: close it with a mark that the reader knows
                 line = UNFINISHED + b"\n" + line
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    disk.append(path, line)
+
+
+def clear_drafts(folder: Path) -> None:
+    """Remove what processes that died left half-built in `folder`. Only for who alone writes there."""
+    for path in folder.glob(".*.*") if folder.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[bool]:
+    """Hold `path` as a lock if nobody else does; gives whether it is ours. Never waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def read_json(path: Path) -> Any:

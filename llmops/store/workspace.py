@@ -21,6 +21,7 @@ from llmops.core.report import Answer, EvalReport
 from llmops.core.run import Run, RunEvent, StepRecord, fold_run
 from llmops.core.value import Fact
 from llmops.core.version import ModelVersion
+from llmops.store.disk import DISK, Disk
 from llmops.store.files import (
     append_line,
     building,
@@ -46,11 +47,12 @@ FOLDERS: dict[type[Fact], str] = {
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder of values and its ledger, with the surroundings in which verbs run."""
+    """A folder of values and its ledger, with the surroundings in which verbs run, and the disk that runs write to."""
 
     root: Path
     world: Surroundings = field(default_factory=Surroundings)
     database_url: str | None = None
+    disk: Disk = DISK
 
     @classmethod
     def find(
@@ -144,7 +146,7 @@ class Workspace:
 
     def add_event(self, run_id: str, event: RunEvent) -> None:
         """Append one event to a run's `run.jsonl`."""
-        append_line(self.run_folder(run_id) / "run.jsonl", event.to_json())
+        append_line(self.run_folder(run_id) / "run.jsonl", event.to_json(), self.disk)
 
     def events(self, run_id: str) -> list[RunEvent]:
         """The events of a run, oldest first."""

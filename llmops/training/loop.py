@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from llmops.core.errors import LlmopsError
 from llmops.core.plan import Knobs
 from llmops.core.run import StepRecord
 from llmops.lm.adapters import add_adapter, starting_point
 from llmops.lm.base import load_four_bit, load_weights
 from llmops.lm.batches import epoch_order
-from llmops.lm.lessons import Lesson
 from llmops.lm.machine import peak_memory_bytes
+from llmops.training.guard import UNGUARDED, MemoryGuard, MemoryShort, check_step
 from llmops.training.losses import Batch, shares
+from llmops.training.processes import ALONE, Team, shard_base
 
 
 @dataclass
@@ -28,16 +28,20 @@ class Loop:
     """What training changes: the trained weights, the optimiser's moments, and how many steps were done.
 
     `start` holds an adapter's first tensors where they are needed to save it (`lm/adapters.py`).
+    `memory` (tensors) and `notes` (JSON) are what evaluation during training remembers; checkpoints hold them too.
     """
 
     model: Any
     optimiser: torch.optim.Optimizer
     accelerator: Accelerator
     step: int = 0
+    team: Team = ALONE
     start: dict[str, torch.Tensor] | None = None
+    memory: dict[str, torch.Tensor] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
-def build(base: Path, knobs: Knobs) -> Loop:
+def build(base: Path, knobs: Knobs, team: Team = ALONE) -> Loop:
     """Load the base in the planned precision, put a fresh float32 adapter on it, and an AdamW on what is trained."""
     torch.set_num_threads(knobs.threads)
     accelerator = Accelerator(cpu=knobs.device == "cpu", mixed_precision="no")
@@ -49,8 +53,11 @@ def build(base: Path, knobs: Knobs) -> Loop:
     start = starting_point(model, knobs)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=knobs.learning_rate, weight_decay=knobs.weight_decay, fused=True)
-    model, optimiser = accelerator.prepare(model, optimiser)
-    return Loop(model, optimiser, accelerator, start=start)
+    if knobs.shard == "full":
+        shard_base(model, knobs)
+    # Without DDP around it: gradients are summed once a step, not once a pack.
+    model = accelerator.prepare_model(model, evaluation_mode=True)
+    return Loop(model, accelerator.prepare(optimiser), accelerator, team=team, start=start)
 
 
 def learning_rate(knobs: Knobs, step: int) -> float:
@@ -70,43 +77,71 @@ def batch_at(lengths: Sequence[int], knobs: Knobs, step: int) -> list[int]:
 
 
 def learn(loop: Loop, batch: Batch, knobs: Knobs) -> tuple[float, float]:
-    """Add the gradient of a batch. Returns its loss, and the share of it that the model already gets right (or NaN)."""
+    """Add the gradient of a batch. Returns its loss, and the number of its lessons that the model gets right already.
+
+    The batch goes through in packs, each with its share of the loss, so memory is that of one pack. Of several
+    processes each takes its share of the packs, and loss and gradients are to be summed.
+    """
     total, agreed = 0.0, 0.0
-    for share in shares(loop.model, knobs.objective, batch, knobs.device):
+    for share in shares(loop.model, batch, knobs, loop.team):
         loop.accelerator.backward(share.loss)
         total += float(share.loss.detach())
         agreed += share.agreed
-    return total, agreed / len(batch.lessons)
+    return total, agreed
 
 
-def run_steps(
-    loop: Loop, lessons: Sequence[Lesson], knobs: Knobs, start_BE: torch.Tensor | None = None
-) -> Iterator[StepRecord]:
-    """Do the steps that are left, one record each. A loss or gradient that is not finite stops it within the step.
+def guarded(loop: Loop, batch: Batch, knobs: Knobs, guard: MemoryGuard) -> tuple[float, float]:
+    """`learn` on the packs of every process. Where memory runs short in one of them, all raise `MemoryShort`."""
+    short: MemoryShort | None = None
+    loss, agreed = 0.0, 0.0
+    try:
+        with guard.watched():
+            loss, agreed = learn(loop, batch, knobs)
+    except MemoryShort as error:
+        if knobs.shard == "full":  # the others wait for parts of the base, not for a word
+            raise
+        short = error
+    if loop.team.most(int(short is not None)):
+        raise short or MemoryShort("another process ran short")
+    return sum_up(loop, loss, agreed)
 
-    `start_BE` are the log-probabilities before step 0 (`training/reference.py`), where the objective needs them.
-    Raises `LlmopsError` that names the step and the rows of its batch; the weights are then those of the step before.
+
+def sum_up(loop: Loop, loss: float, agreed: float) -> tuple[float, float]:
+    """Sum gradients and both numbers over the processes; what a process has no gradient for counts as zero."""
+    if loop.team.size == 1:
+        return loss, agreed
+    weights = [weight for weight in loop.model.parameters() if weight.requires_grad]
+    for weight in weights:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+    total = torch.tensor([loss, agreed], device=weights[0].device)
+    loop.team.sum([total, *(weight.grad for weight in weights)])
+    return float(total[0]), float(total[1])
+
+
+def run_steps(loop: Loop, taught: Batch, knobs: Knobs, guard: MemoryGuard = UNGUARDED) -> Iterator[StepRecord]:
+    """Do the steps that are left on all that is `taught`, one record each.
+
+    A loss or gradient that is not finite stops it within the step.
+
+    Raises `NotFinite` with the step and the rows of its batch, `MemoryShort` where `guard` says so, on every process;
+    the weights are then those of the step before.
     """
-    lengths = [lesson.tokens for lesson in lessons]
+    lengths = [lesson.tokens for lesson in taught.lessons]
     trained = [weight for weight in loop.model.parameters() if weight.requires_grad]
     loop.model.train()
     while loop.step < knobs.steps:
         start = time.perf_counter()
         places = batch_at(lengths, knobs, loop.step)
-        batch = Batch([lessons[place] for place in places], None if start_BE is None else start_BE[places])
-        loss, agreed = learn(loop, batch, knobs)
+        batch = taught.at(places)
+        loop.optimiser.zero_grad()
+        loss, agreed = guarded(loop, batch, knobs, guard)
         norm = float(loop.accelerator.clip_grad_norm_(trained, knobs.clip_norm))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            loop.optimiser.zero_grad()
-            raise LlmopsError(
-                f"step {loop.step + 1}: loss {loss}, gradient norm {norm}, in training rows {places}",
-                "look at those rows with 'llmops inspect', or lower training.learning_rate",
-            )
+        check_step(loop.step + 1, loss, norm, places)
         rate = learning_rate(knobs, loop.step)
         for group in loop.optimiser.param_groups:
             group["lr"] = rate
         loop.optimiser.step()
-        loop.optimiser.zero_grad()
         loop.step += 1
         yield StepRecord(
             step=loop.step,
@@ -114,7 +149,7 @@ def run_steps(
             loss_nats=loss,
             learning_rate=rate,
             gradient_norm=norm,
-            agreed=agreed if math.isfinite(agreed) else None,
+            agreed=agreed / len(places) if math.isfinite(agreed) else None,
             tokens=sum(lengths[place] for place in places),
             trained_tokens=batch.learned_tokens,
             seconds=time.perf_counter() - start,

@@ -6,6 +6,7 @@ is that of one pack, and what a lesson compares is always in one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,18 +14,25 @@ from typing import Any, NamedTuple
 import torch
 
 from llmops.core.method import DPO, KTO, ORPO
+from llmops.core.plan import Knobs
 from llmops.lm.lessons import Lesson
-from llmops.lm.pack import hidden_states, logits_of, pack_rows, pack_tokens
+from llmops.lm.pack import Pack, hidden_states, logits_of, pack_rows
 from llmops.lm.render import Example
 from llmops.training import objectives
+from llmops.training.processes import Team
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The lessons of one step. `start_BE` holds each example's log-probability before step 0, where it is compared."""
+    """Lessons, and each example's log-probability before step 0 (`start_BE`) where the objective compares with it."""
 
     lessons: Sequence[Lesson]
     start_BE: torch.Tensor | None = None
+
+    def at(self, places: Sequence[int]) -> Batch:
+        """The lessons at some places."""
+        start_BE = None if self.start_BE is None else self.start_BE[list(places)]
+        return Batch([self.lessons[place] for place in places], start_BE)
 
     @property
     def learned_tokens(self) -> int:
@@ -33,10 +41,14 @@ class Batch:
 
 
 class Part(NamedTuple):
-    """Some lessons of a batch, by their places in it, and the log-probabilities of each of their examples' tokens."""
+    """Some lessons of a batch, by their places in it, and the log-probabilities of each of their examples' tokens.
+
+    `nothing` is a zero with the graph of the pack: the loss of a process that has no lesson left.
+    """
 
     places: list[int]
     logps: list[tuple[torch.Tensor, ...]]
+    nothing: torch.Tensor
 
     def sums(self) -> torch.Tensor:
         """Of whole replies, one row a lesson, one column an example."""
@@ -50,7 +62,19 @@ class Share(NamedTuple):
     agreed: float
 
 
-def token_logps(model: Any, examples: Sequence[Sequence[Example]], device: str) -> Iterator[Part]:
+def packs_of(rows: Sequence[Sequence[int]], together: int, knobs: Knobs, team: Team) -> list[Pack]:
+    """The packs of a batch that this process takes.
+
+    Where the base lies in parts, every process must ask for them equally often: who has fewer packs gets an empty one.
+    """
+    most = min(knobs.pack_tokens, math.ceil(sum(map(len, rows)) / team.size))
+    packs = list(team.share(pack_rows(rows, most, together)))
+    if knobs.shard == "full":
+        packs += [Pack(ids=[0], positions=[0])] * (team.most(len(packs)) - len(packs))
+    return packs
+
+
+def token_logps(model: Any, examples: Sequence[Sequence[Example]], knobs: Knobs, team: Team) -> Iterator[Part]:
     """The log-probabilities of the learned tokens of each example, in parts of one pack each.
 
     `examples` are those of each lesson, equally many. A token at position t is predicted from position t - 1, and the
@@ -58,8 +82,8 @@ def token_logps(model: Any, examples: Sequence[Sequence[Example]], device: str) 
     """
     together = len(examples[0])
     flat = [example for some in examples for example in some]
-    for pack in pack_rows([example.ids for example in flat], pack_tokens(device), together):
-        hidden_TD = hidden_states(model, pack, device)
+    for pack in packs_of([example.ids for example in flat], together, knobs, team):
+        hidden_TD = hidden_states(model, pack, knobs.device)
         before: list[int] = []
         targets: list[int] = []
         sizes: list[int] = []
@@ -68,12 +92,14 @@ def token_logps(model: Any, examples: Sequence[Sequence[Example]], device: str) 
             before += [path[place - 1] for place in places]
             targets += [flat[index].ids[place] for place in places]
             sizes.append(len(places))
-        logits_NV = logits_of(model, hidden_TD[torch.tensor(before, device=device)])
-        target_N = torch.tensor(targets, device=device)
-        pieces = (-torch.nn.functional.cross_entropy(logits_NV, target_N, reduction="none")).split(sizes)
+        logits_NV = logits_of(model, hidden_TD[torch.tensor(before, dtype=torch.long, device=knobs.device)])
+        target_N = torch.tensor(targets, dtype=torch.long, device=knobs.device)
+        logps_N = -torch.nn.functional.cross_entropy(logits_NV, target_N, reduction="none")
+        pieces = logps_N.split(sizes) if sizes else ()
         yield Part(
             [index // together for index in pack.rows[::together]],
             [tuple(pieces[start : start + together]) for start in range(0, len(pieces), together)],
+            logps_N.sum() * 0,
         )
 
 
@@ -128,21 +154,26 @@ SHARES: dict[str, Callable[[Any, Batch, Part, torch.Tensor | None], Share]] = {
 NEEDS_START = frozenset(("dpo", "kto"))
 
 
-def shares(model: Any, objective: Any, batch: Batch, device: str) -> Iterator[Share]:
-    """The shares of a batch's loss. Each holds the graph of its own pack only: go backward before the next."""
-    moved = None
+def shares(model: Any, batch: Batch, knobs: Knobs, team: Team) -> Iterator[Share]:
+    """This process's shares of a batch's loss. Each holds the graph of its own pack: go backward before the next."""
+    objective, moved = knobs.objective, None
     compared = [lesson.examples for lesson in batch.lessons]
     if isinstance(objective, KTO):  # strangers' replies say how far the policy moved, and are not learned from
-        moved = _moved(model, batch, device)
+        moved = _moved(model, batch, knobs, team)
         compared = [examples[:1] for examples in compared]
-    for part in token_logps(model, compared, device):
-        yield SHARES[objective.kind](objective, batch, part, moved)
+    for part in token_logps(model, compared, knobs, team):
+        if part.places:
+            yield SHARES[objective.kind](objective, batch, part, moved)
+        else:
+            yield Share(part.nothing, 0.0)
 
 
-def _moved(model: Any, batch: Batch, device: str) -> torch.Tensor:
+def _moved(model: Any, batch: Batch, knobs: Knobs, team: Team) -> torch.Tensor:
     assert batch.start_BE is not None
-    now_R = torch.zeros(len(batch.lessons), device=device)
+    now_R = torch.zeros(len(batch.lessons), device=knobs.device)
     with torch.no_grad():
-        for part in token_logps(model, [lesson.examples[1:] for lesson in batch.lessons], device):
-            now_R[part.places] = part.sums()[:, 0]
+        for part in token_logps(model, [lesson.examples[1:] for lesson in batch.lessons], knobs, team):
+            if part.places:
+                now_R[part.places] = part.sums()[:, 0]
+    team.sum([now_R])
     return objectives.kl_estimate(now_R, batch.start_BE[:, 1])

@@ -56,7 +56,7 @@ def trained(base: Path, method: Method) -> loop.Loop:
     rows = [
         sample_values.row(number, f"the cat {number} sat on", "good" if number % 2 else "bad") for number in range(8)
     ]
-    taught = lessons(Renderer(load_tokenizer(base)), rows, knobs.objective)
+    taught = Batch(lessons(Renderer(load_tokenizer(base)), rows, knobs.objective))
     losses = [record.loss_nats for record in loop.run_steps(made, taught, knobs)]
     assert losses[-1] < losses[0]
     made.model.eval()

@@ -94,7 +94,7 @@ def test_rows_that_are_too_long_are_named_never_cut() -> None:
 def test_what_cannot_fit_is_refused_with_the_way_out() -> None:
     with pytest.raises(RequestError, match="would need about") as refused:
         plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes(max_memory_gb=0.5))
-    assert "training.batch_rows" in refused.value.fix
+    assert "training.max_tokens" in refused.value.fix
 
 
 def test_rows_that_are_all_too_long_are_refused() -> None:

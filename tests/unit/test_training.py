@@ -125,11 +125,11 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     plan: Plan, workspace: Workspace, tiny_base: Path, tmp_path: Path
 ) -> None:
     renderer = Renderer(load_tokenizer(tiny_base))
-    examples = lessons(renderer, workspace.rows(plan.dataset, "train"), plan.knobs.objective)
+    taught = Batch(lessons(renderer, workspace.rows(plan.dataset, "train"), plan.knobs.objective))
     made = loop.build(tiny_base, plan.knobs)
-    for record in loop.run_steps(made, examples, plan.knobs):
+    for record in loop.run_steps(made, taught, plan.knobs):
         if record.step in (2, 4, 6):
-            checkpoint.save(made, tmp_path)
+            checkpoint.save(made, tmp_path, plan.id)
         if record.step == 6:
             break
     assert [folder.name for folder in checkpoint.found(tmp_path)] == ["step-00000004", "step-00000006"]
@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     newest.write_bytes(bytes(data))
     remarks: list[str] = []
     fresh = loop.build(tiny_base, plan.knobs)
-    checkpoint.restore(fresh, tmp_path, remarks.append)
+    checkpoint.restore(fresh, tmp_path, frozenset((plan.id,)), remarks.append)
     assert fresh.step == 4
     assert "step-00000006 is damaged" in remarks[0]
 
@@ -151,9 +151,9 @@ def test_a_nan_stops_training_within_the_step_and_names_it(
     import torch
 
     renderer = Renderer(load_tokenizer(tiny_base))
-    examples = lessons(renderer, workspace.rows(plan.dataset, "train"), plan.knobs.objective)
+    taught = Batch(lessons(renderer, workspace.rows(plan.dataset, "train"), plan.knobs.objective))
     made = loop.build(tiny_base, plan.knobs)
-    steps = loop.run_steps(made, examples, plan.knobs)
+    steps = loop.run_steps(made, taught, plan.knobs)
     next(steps)
     weight = next(iter(checkpoint.trained_weights(made.model).values()))
     if where == "weight":
