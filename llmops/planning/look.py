@@ -17,12 +17,14 @@ def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wi
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names
     from llmops.lm.base import load_tokenizer, template_of
+    from llmops.lm.lessons import lessons
     from llmops.lm.render import Renderer
 
     base = open_base(recipe.base, world)
     tokenizer = load_tokenizer(base.folder)
     template = template_of(tokenizer)
     renderer = Renderer(tokenizer, template)
+    taught = lessons(renderer, list(world.track(rows, "reading rows", len(rows))), recipe.objective)
     return Looked(
         machine=machine.look(wishes.device),
         base=base.record,
@@ -32,5 +34,5 @@ def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wi
         row_ids=[row.id for row in rows],
         row_groups=[row.group for row in rows],
         heldout_ids=[row.id for row in heldout],
-        row_tokens=[len(renderer.row(row).ids) for row in world.track(rows, "reading rows", len(rows))],
+        row_tokens=[lesson.tokens for lesson in taught],
     )
