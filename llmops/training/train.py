@@ -45,6 +45,7 @@ from llmops.training.guard import (
 from llmops.training.loop import Loop, build, run_steps
 from llmops.training.losses import Batch
 from llmops.training.processes import Team, joined, rank_of
+from llmops.training.start import START_FOLDER, begin_at
 from llmops.training.trackers import Tracking, tracking
 from llmops.training.watch import enough, keep_best, watched
 
@@ -191,6 +192,8 @@ class Course:
         learned = [one for one in lessons(renderer, rows, objective, most) if one.row not in unlearned]
         looked_at = lessons(renderer, self._watched(rows), objective, most)
         loop = build(base, plan.knobs, team)
+        if plan.start is not None:
+            begin_at(loop.model, self.folder / START_FOLDER, plan.start)
         file, track = self.folder / REFERENCE, self.workspace.world.track
         taught, aside = reference.of_run(loop, learned, looked_at, plan, file, track)
         remarks = self._restore(loop)

@@ -16,9 +16,11 @@ from llmops.core.method import Training
 from llmops.core.plan import Plan, Wishes
 from llmops.core.run import StepRecord
 from llmops.lm.base import load_tokenizer
+from llmops.lm.lessons import lessons
 from llmops.lm.render import Renderer
 from llmops.store.workspace import Workspace
 from llmops.training import loop, watch
+from llmops.training.losses import Batch
 from llmops.training.trackers import TRACKERS, Tracking, check_tracker
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
@@ -68,7 +70,8 @@ def test_the_held_out_loss_is_that_of_plain_rows_one_by_one(workspace: Workspace
     knobs = plan.knobs.replace(precision="float32")
     made = loop.build(tiny_base, knobs)
     renderer = Renderer(load_tokenizer(tiny_base))
-    examples = [renderer.example(row.messages) for row in workspace.rows(plan.dataset, "heldout")[:6]]
+    rows = workspace.rows(plan.dataset, "heldout")[:6]
+    examples = [renderer.example(row.messages) for row in rows]
     total = learned = 0.0
     for example in examples:
         with torch.inference_mode():
@@ -76,7 +79,8 @@ def test_the_held_out_loss_is_that_of_plain_rows_one_by_one(workspace: Workspace
         places = [place for place in range(1, len(example.ids)) if example.trained[place]]
         total -= sum(float(logits_TV[place - 1, example.ids[place]]) for place in places)
         learned += len(places)
-    assert watch.heldout_loss(made, examples, knobs) == pytest.approx(total / learned, abs=1e-4)
+    batch = Batch(lessons(renderer, rows, knobs.objective))
+    assert watch.heldout_loss(made, batch, knobs) == pytest.approx(total / learned, abs=1e-4)
 
 
 def test_rows_that_choose_the_best_weights_are_set_aside_from_training(workspace: Workspace, patient: Plan) -> None:
@@ -100,8 +104,8 @@ def test_training_stops_early_and_keeps_the_best_weights(workspace: Workspace, p
     made = loop.build(tiny_base, patient.knobs)
     renderer = Renderer(load_tokenizer(tiny_base))
     rows = workspace.rows(patient.dataset, "train")
-    learned = [renderer.example(row.messages) for row in rows if row.id not in patient.watched]
-    for record in loop.run_steps(made, learned, patient.knobs):
+    learned = lessons(renderer, [row for row in rows if row.id not in patient.watched], patient.knobs.objective)
+    for record in loop.run_steps(made, Batch(learned), patient.knobs):
         if record.step == best:
             break
     state = {name: weight for name, weight in made.model.named_parameters() if weight.requires_grad}
