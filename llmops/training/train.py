@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from types import MappingProxyType
 from llmops.core.context import say_nothing, silent
 from llmops.core.dataset import Message, Row
 from llmops.core.errors import LlmopsError, RequestError
-from llmops.core.plan import Plan
+from llmops.core.plan import Knobs, Plan
 from llmops.core.run import Run, RunEvent, StepRecord
 from llmops.core.serving import Sampling
 from llmops.lm.adapters import adapter_state
@@ -43,6 +43,7 @@ from llmops.training.processes import Team, joined, rank_of
 
 STOP_FILE = "stop"
 SAMPLE_TIMES = 3
+RoomOf = Callable[[Knobs], Callable[[], int]]
 
 
 @dataclass
@@ -111,13 +112,16 @@ class Journal:
             self.workspace.world.say(refused.what)
 
 
-def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run_id: str) -> Run:
+def train(
+    plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run_id: str, room_of: RoomOf = room_for
+) -> Run:
     """Do the steps of `plan` that the run has not done, on `rows`, on the base in the folder `base`.
 
     Writes in the run's folder: `run.jsonl` and `metrics.jsonl` as it goes, `state/` (two checkpoints), at the end
     `adapter/` (a plain PEFT folder). Stopped, it leaves a valid interrupted run; failed, a failed one, and raises.
-    Where memory runs short it goes on by a smaller plan, which it stores. Started as one of several processes, it
-    does its share. Raises `RequestError`, nothing written, where another process trains this run.
+    Where memory runs short it goes on by a smaller plan, which it stores; `room_of` says how much a process of a plan
+    may still take. Started as one of several processes, it does its share. Raises `RequestError`, nothing written,
+    where another process trains this run.
     """
     first = rank_of() == 0
     if not first:
@@ -125,7 +129,9 @@ def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run
             workspace, world=dataclasses.replace(workspace.world, say=say_nothing, track=silent)
         )
     with alone(workspace.run_folder(run_id), first):
-        course = Course(workspace, run_id, plan, Journal(workspace, run_id, first, workspace.run(run_id).seconds))
+        course = Course(
+            workspace, run_id, plan, Journal(workspace, run_id, first, workspace.run(run_id).seconds), room_of
+        )
         with stop_on_signals(course.sign):
             course.run(rows, base)
     return workspace.run(run_id)
@@ -153,6 +159,7 @@ class Course:
     run_id: str
     plan: Plan
     journal: Journal
+    room_of: RoomOf
     step: int = 0
 
     def __post_init__(self) -> None:
@@ -182,7 +189,7 @@ class Course:
         remarks = self._restore(loop)
         self.journal.event("started", loop.step, "; ".join(remarks), this_process())
         samples = Sampler(loop, renderer, plan, kept)
-        with MemoryGuard(room_for(plan.knobs)).on() as guard:
+        with MemoryGuard(self.room_of(plan.knobs)).on() as guard:
             while short := self._steps(loop, examples, samples, guard):
                 self._shrink(loop, max(len(example.ids) for example in examples), short)
         if loop.step < plan.knobs.steps:
@@ -191,6 +198,7 @@ class Course:
         elif team.first:
             digest = write_adapter(loop, self.plan, self.folder / "adapter", self.workspace.disk)
             self.journal.event("finished", loop.step, data={"adapter_sha256": digest})
+        team.most(0)  # nobody leaves before the first has written
 
     def _restore(self, loop: Loop) -> list[str]:
         """Bring every process to the newest good checkpoint of the first. Returns what was passed over."""
