@@ -85,7 +85,8 @@ def _of_suite(at: Workspace, chosen: str | None, report_now: str | None = None) 
     refs = [report.id for report in found]
     report_now = report_now if report_now in refs else (refs[-1] if refs else None)
     choices = [(_label(report), report.id) for report in found]
-    mains = {_key(report): report.main for report in found}
+    decides = found[0].suite.measures[0] if found else ""
+    mains = {_key(report): report.main for report in found if report.main.metric == decides}
     names = {_key(report): _name(report) for report in found}
     return [
         plots.intervals(mains, names=names) if mains else None,
@@ -129,7 +130,7 @@ def _suites(at: Workspace) -> list[tuple[str, str]]:
                 name = at.get(DatasetManifest, report.suite.dataset).name
             except LlmopsError:
                 name = report.suite.dataset
-            measure = plots.metric_name(report.main.metric)
+            measure = plots.metric_name(report.suite.measures[0])
             found[report.suite.id] = f"{name}: {report.main.n} held-out rows, {measure}"
     return [(label, key) for key, label in found.items()]
 
@@ -149,7 +150,9 @@ def _name(report: EvalReport) -> str:
 
 
 def _label(report: EvalReport) -> str:
-    return f"{_name(report)} · {report.main.value:.3f} [{report.main.low:.3f}, {report.main.high:.3f}]"
+    main = report.main
+    other = "" if main.metric == report.suite.measures[0] else f"{plots.metric_name(main.metric)} "
+    return f"{_name(report)} · {other}{main.value:.3f} [{main.low:.3f}, {main.high:.3f}]"
 
 
 def _slice_plot(report: EvalReport) -> Any:

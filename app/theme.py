@@ -93,6 +93,7 @@ footer { display: none !important; }
 .lo-stack > * { margin-bottom: 14px; }
 .lo-quiet { color: var(--body-text-color-subdued); font-size: 13.5px; }
 .lo-grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 14px; }
+.lo-pair { display: grid; gap: 14px; grid-template-rows: 1fr auto; }
 .lo-list { margin: 0; padding: 0; list-style: none; }
 .lo-list li { padding: 5px 0; border-top: 1px solid var(--block-border-color); overflow-wrap: anywhere; }
 .lo-list li:first-child { border-top: 0; }

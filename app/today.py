@@ -83,7 +83,9 @@ def _production(at: Workspace) -> Html:
     for name in names:
         event = champion(promotions, name)
         if event is not None:
-            cards += [_champion(at, event), card(f"Health of {name}", _health(at, name))]
+            cards.append(
+                el("div", _champion(at, event), card(f"Health of {name}", _health(at, name)), class_="lo-pair")
+            )
     if not cards:
         refs = ", ".join(version.ref for version in at.versions()) or "none yet"
         cards = [

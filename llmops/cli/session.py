@@ -113,6 +113,10 @@ class MachineOptions:
     processes: Annotated[
         int | None, Option("--processes", metavar="N", help="Processes that train together; left out, plan says one.")
     ] = None
+    tracker: Annotated[
+        str | None,
+        Option("--tracker", metavar="NAME", help="Show the records in mlflow, tensorboard, trackio or wandb too."),
+    ] = None
     budget_s: Annotated[
         float | None, Option("--budget", metavar="SECONDS", help="Training should take at most this long.")
     ] = None

@@ -22,7 +22,8 @@ class Message(Value):
 class Row(Value):
     """One example. `messages` is what the model sees; the last one, by the assistant, is what it learns.
 
-    `text` is the bare input (what a linear model sees) and `label` its label, where the task is to classify.
+    `text` is the bare input (what a linear model sees); `label` its label where the task is to classify, and its
+    number, as the model says it, where the task is to rate.
     Running text to go on with (task `continue`) has no messages: `text` is all of it, and all of it is learned.
     A preference row's last message is the better reply and `rejected` the worse one; a row with a thumb has `liked`.
     `id` is a hash of the content; `group` decides its side of the split.
@@ -52,8 +53,8 @@ class Row(Value):
 
     @property
     def reply(self) -> str:
-        """What the model should say."""
-        return self.messages[-1].content
+        """What the model should say: the last message, or all of a running text."""
+        return self.messages[-1].content if self.messages else self.text
 
 
 class DroppedRow(Value):

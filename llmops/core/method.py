@@ -38,3 +38,7 @@ class Training(Value):
     precision: Precision | None = Field(None, description="of the frozen weights; adapters stay in float32")
     shard: Shard | None = Field(None, description="full: the frozen base lies in parts over the processes (FSDP)")
     seed: int = Field(0, ge=0, description="of initial weights and order of rows")
+    look_every: int | None = Field(None, ge=0, description="steps between looks at the watched rows; 0: never")
+    patience: int | None = Field(
+        None, ge=0, description="looks without a better loss before training stops and keeps the best; 0: keep the last"
+    )

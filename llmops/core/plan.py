@@ -21,6 +21,7 @@ class Wishes(Value):
     max_memory_gb: float | None = Field(None, gt=0)
     budget_s: float | None = Field(None, gt=0, description="training should take at most this long")
     processes: int | None = Field(None, ge=1, le=4096, description="processes that train together")
+    tracker: str | None = Field(None, description="a tool that shows the records too: NAME, or NAME=WHERE")
 
 
 class Machine(Value):
@@ -62,6 +63,9 @@ class Knobs(Value):
     pack_tokens: int = Field(description="most tokens that go through the model at once; memory grows with it")
     max_memory_bytes: int = Field(description="what the processes may hold in all")
     checkpoint_every: int
+    look_every: int = Field(description="steps between looks at the watched rows; 0: never")
+    patience: int = Field(description="looks without a better loss before training stops; 0: never, the last is kept")
+    tracker: str = Field(description="a tool that shows the records too, NAME or NAME=WHERE; none")
     seed: int
 
 
@@ -95,6 +99,7 @@ class Plan(Fact):
     decisions: tuple[Decision, ...]
     train_tokens: int = Field(description="real tokens in one pass")
     left_out: tuple[str, ...] = Field((), description="ids of training rows longer than max_tokens; never cut")
+    watched: tuple[str, ...] = Field((), description="ids of the rows whose loss is looked at; none of them is learned")
     seconds_expected: float
     memory_bytes_expected: int
     replaces: str | None = Field(None, description="the plan that this one shrank")

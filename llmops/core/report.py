@@ -75,5 +75,5 @@ class EvalReport(Fact):
 
     @property
     def main(self) -> Score:
-        """The score that decides."""
-        return self.scores[self.suite.measures[0]]
+        """The score that decides; its first one where it has none by that measure (a TF-IDF cosine has no bits)."""
+        return self.scores.get(self.suite.measures[0]) or next(iter(self.scores.values()))

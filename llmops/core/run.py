@@ -38,6 +38,7 @@ class StepRecord(Value):
     trained_tokens: int
     seconds: float
     memory_bytes: int = Field(description="peak resident memory of the process so far")
+    heldout_loss_nats: float | None = Field(None, description="of the watched rows, where it was time to look")
     samples: tuple[tuple[str, str], ...] = Field((), description="(prompt, answer) of the fixed prompts, now and then")
 
 

@@ -43,14 +43,16 @@ class Rated(Value):
     kind: Literal["rated"] = "rated"
     text: str = Field("text", description="column that holds the text")
     number: str = Field("number", description="column that holds the number")
+    decimal_mark: Literal[".", ","] = Field(".", description="what stands before the decimals of a number in text")
 
 
 class PromptReply(Value):
-    """Rows of a prompt and the reply to learn."""
+    """Rows of a prompt and the reply to learn. Each cell is text or a list of turns."""
 
     kind: Literal["prompt_reply"] = "prompt_reply"
-    prompt: str = Field("prompt", description="column that holds the prompt")
+    prompt: str = Field("prompt", description="column that holds the prompt: text, or turns in either notation")
     reply: str = Field("reply", description="column that holds the reply")
+    system: str = Field("system", description="column that holds the system prompt; it may be missing or empty")
 
 
 class Alpaca(Value):
@@ -60,6 +62,8 @@ class Alpaca(Value):
     instruction: str = Field("instruction", description="column that holds the instruction")
     input: str = Field("input", description="column that holds the input; it may be missing or empty")
     output: str = Field("output", description="column that holds the reply")
+    history: str = Field("history", description="column of earlier [prompt, reply] pairs; it may be missing or empty")
+    system: str = Field("system", description="column that holds the system prompt; it may be missing or empty")
 
 
 class Conversation(Value):
@@ -67,6 +71,7 @@ class Conversation(Value):
 
     kind: Literal["conversation"] = "conversation"
     messages: str = Field("messages", description="column that holds the messages")
+    system: str = Field("system", description="column that holds the system prompt; it may be missing or empty")
 
 
 class ShareGPT(Value):
@@ -74,6 +79,7 @@ class ShareGPT(Value):
 
     kind: Literal["sharegpt"] = "sharegpt"
     conversations: str = Field("conversations", description="column that holds the turns")
+    system: str = Field("system", description="column that holds the system prompt; it may be missing or empty")
 
 
 class PlainText(Value):
@@ -84,12 +90,17 @@ class PlainText(Value):
 
 
 class Preference(Value):
-    """Rows of a prompt with a reply that was preferred and one that was not. Each cell is text or a list of turns."""
+    """Rows of a prompt with a reply that was preferred and one that was not; each is text, a turn or a list of turns.
+
+    Where both replies are whole conversations that begin alike, the prompt is what they share, and its column may be
+    missing.
+    """
 
     kind: Literal["preference"] = "preference"
     prompt: str = Field("prompt", description="column that holds the prompt: text, or turns in either notation")
     chosen: str = Field("chosen", description="column that holds the better reply")
     rejected: str = Field("rejected", description="column that holds the worse reply")
+    system: str = Field("system", description="column that holds the system prompt; it may be missing or empty")
 
 
 class Thumbs(Value):
@@ -99,6 +110,7 @@ class Thumbs(Value):
     prompt: str = Field("prompt", description="column that holds the prompt: text, or turns in either notation")
     reply: str = Field("completion", description="column that holds the reply; where the turns end with it, the same")
     thumb: str = Field("label", description="column that holds true or false, up or down, good or bad, 1 or 0")
+    system: str = Field("system", description="column that holds the system prompt; it may be missing or empty")
 
 
 Shape = Annotated[

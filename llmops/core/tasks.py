@@ -56,6 +56,21 @@ class Continue(Value):
 
 Task = Annotated[Classify | Rate | Reply | Continue, Field(discriminator="kind")]
 
+
+def measures_of(task: Task) -> tuple[str, ...]:
+    """What is measured of a task on its held-out rows; the first decides."""
+    if isinstance(task, Reply):
+        return task.measures
+    return MEASURES_OF[task.kind]
+
+
+# What is measured where a task leaves no choice.
+MEASURES_OF: dict[str, tuple[str, ...]] = {
+    "classify": ("accuracy", "macro_f1"),
+    "rate": ("absolute_error",),
+    "continue": ("bits_per_byte",),
+}
+
 # The shapes that a task can be learned from.
 SHAPES_OF: dict[str, frozenset[str]] = {
     "classify": frozenset(("labelled",)),

@@ -11,9 +11,10 @@ from functools import cached_property
 
 from llmops.core.errors import RequestError
 from llmops.core.sources import Conversation, Labelled, PromptReply, Shape
-from llmops.data.mapping import Unfit, cell_text, conversation_turns
+from llmops.data.cells import Unfit, cell_text
 from llmops.data.readers import columns_of
 from llmops.data.record import Record
+from llmops.data.turns import MESSAGES, conversation
 
 TEXT_NAMES = ("text", "sentence", "review", "comment", "tweet", "content", "body", "message", "document", "utterance")
 LABEL_NAMES = ("label", "labels", "class", "category", "sentiment", "target", "intent", "topic", "tag", "y")
@@ -125,7 +126,7 @@ def holds_conversations(column: str, records: Sequence[Record]) -> bool:
     for cell in cells:
         if isinstance(cell, list) or (isinstance(cell, str) and cell.lstrip().startswith("[")):
             try:
-                conversation_turns(cell)
+                conversation(cell, MESSAGES)
                 good += 1
             except Unfit:
                 continue

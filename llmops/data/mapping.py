@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from llmops.core.dataset import DroppedRow, Message, Row
 from llmops.core.errors import RequestError
-from llmops.core.sources import Conversation, Labelled, PromptReply, Shape, Source
-from llmops.core.tasks import Classify, Reply, Task
+from llmops.core.sources import (
+    Alpaca,
+    Conversation,
+    Labelled,
+    PlainText,
+    Preference,
+    PromptReply,
+    Rated,
+    Shape,
+    ShareGPT,
+    Source,
+)
+from llmops.core.tasks import SHAPES_OF, Classify, Rate, Reply, Task
+from llmops.data.cells import Misfit, Unfit, has, optional
+from llmops.data.damage import damage
 from llmops.data.record import Record, shown
+from llmops.data.shapes import SHAPES
+from llmops.data.turns import Turn
 
-Turn = tuple[str, str]
-ROLES = frozenset(("system", "user", "assistant"))
+# What columns by these names hold belongs to the conversation: where nothing reads one, it would be lost in silence.
+CONTEXT_NAMES = {
+    **dict.fromkeys(("system", "system_prompt", "system_message", "systemprompt", "system prompt"), "system prompts"),
+    **dict.fromkeys(("history",), "earlier turns"),
+    **dict.fromkeys(("tools", "functions"), "tools that the replies call"),
+    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), "pictures, sounds or films"),
+}
+# Fields of a shape whose column may be missing, as long as the recipe does not name another.
+MAY_BE_MISSING = frozenset(("input", "history", "system"))
 
 
 class Example(NamedTuple):
     """A row on its way: mapped, not yet dealt.
 
     `part` is the number of its source in the recipe. Two examples with an equal `same` are duplicates: the hash of
-    the folded text where there is a label, else of the whole folded conversation.
+    the folded text where there is a label, else of the whole folded conversation, the worse reply and the thumb.
     """
 
     part: int
@@ -38,6 +59,8 @@ class Example(NamedTuple):
     group: str
     same: str
     id: str
+    rejected: str | None = None
+    liked: bool | None = None
 
     def row(self) -> Row:
         """The row as it is stored."""
@@ -46,16 +69,13 @@ class Example(NamedTuple):
 
     def dropped(self, step: str, reason: str) -> DroppedRow:
         """The row as the ledger of dropped rows shows it."""
-        text = self.text if self.label is not None else "\n".join(content for _, content in self.turns)
+        bare = self.label is not None or not self.turns
+        text = self.text if bare else "\n".join(content for _, content in self.turns)
         return DroppedRow(source=self.source, line=self.line, step=step, reason=reason, text=shown(text))
 
 
 Mapped = Example | DroppedRow
-SHARED = ("id", "text", "label", "fields", "group", "source", "line")
-
-
-class Unfit(Exception):
-    """A record that cannot be mapped; the message is the reason."""
+SHARED = ("id", "text", "label", "rejected", "liked", "fields", "group", "source", "line")
 
 
 def ask(task: Task, text: str) -> tuple[Message, ...]:
@@ -63,10 +83,15 @@ def ask(task: Task, text: str) -> tuple[Message, ...]:
 
     The question stands first in every row, so a pack of rows reads it once (`lm/pack.py`).
     """
-    if isinstance(task, Classify):
-        return (Message(role="system", content=task.question), Message(role="user", content=text.strip()))
-    system = (Message(role="system", content=task.system),) if task.system else ()
-    return (*system, Message(role="user", content=text))
+    system = tuple(Message(role="system", content=content) for _, content in opening(task))
+    asks = isinstance(task, Classify | Rate)
+    return (*system, Message(role="user", content=text.strip() if asks else text))
+
+
+def opening(task: Task) -> tuple[Turn, ...]:
+    """What a task puts before each row that has no system prompt of its own."""
+    first = task.question if isinstance(task, Classify | Rate) else task.system if isinstance(task, Reply) else None
+    return (("system", first),) if first else ()
 
 
 def short_hash(*texts: str) -> str:
@@ -80,63 +105,60 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def cell_text(value: Any) -> str:
-    """A cell as text: 1.0 is `1`, true is `true`, nothing is empty. Raises `Unfit` for a list or an object."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise Unfit("unreadable: a cell is not a finite number")
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    if isinstance(value, list | dict | bytes):
-        raise Unfit(f"unreadable: a cell is a {type(value).__name__}, not text")
-    return str(value)
+def map_records(records: Iterable[Record], name: str, part: int, source: Source, task: Task) -> Iterator[Mapped]:
+    """An example, or a dropped row, for each record of one source, one after the other. `name` is what errors call it.
 
-
-def map_records(records: Iterable[Record], name: str, part: int, source: Source, task: Task) -> list[Mapped]:
-    """An example, or a dropped row, for each record of one source. `name` is what errors call it.
-
-    Raises `RequestError` where the source's shape does not fit the task, or a column that it names is nowhere.
+    Raises `RequestError` where the source's shape does not fit the task; and at the end, where a column that it names
+    is nowhere, a column that belongs to the conversations is not read, or most rows have another form than the shape.
     """
     mapper: Mapper | None = None
-    columns: dict[str, None] = {}
-    mapped: list[Mapped] = []
     for record in records:
-        if record.cells is not None:
-            columns.update(dict.fromkeys(record.cells))
         if mapper is None and record.cells is not None:
-            mapper = Mapper(part, source, source.shape or default_shape(task, columns), task, name)
-        mapped.append(dropped_record(source.from_, record, "read", record.reason) if mapper is None else mapper(record))
+            mapper = Mapper(part, source, source.shape or default_shape(task, record.cells), task, name)
+        yield dropped_record(source.from_, record, "read", record.reason) if mapper is None else mapper(record)
     if mapper is not None:
-        check_columns(name, source, mapper.shape, list(columns))
-    return mapped
+        mapper.check()
 
 
 def default_shape(task: Task, columns: Iterable[str]) -> Shape:
     """The shape of a source that names none: columns by their usual names."""
-    if isinstance(task, Classify):
-        return Labelled()
-    return Conversation() if "messages" in columns else PromptReply()
+    fits = SHAPES_OF[task.kind]
+    for shape in USUAL:
+        if shape.kind in fits and set(columns) >= {
+            name for field, name in _named(shape) if field not in MAY_BE_MISSING
+        }:
+            return shape
+    return next(shape for shape in (PromptReply(), *USUAL) if shape.kind in fits)
 
 
-def check_columns(name: str, source: Source, shape: Shape, columns: Sequence[str]) -> None:
-    """Raise `RequestError`, naming the nearest column, where a column that the source names is not there."""
-    wanted = {field: value for field, value in shape if field not in ("kind", "cut")}
+USUAL: tuple[Shape, ...] = (
+    Conversation(),
+    ShareGPT(),
+    Preference(),
+    Alpaca(),
+    PromptReply(),
+    Labelled(),
+    Rated(),
+    PlainText(),
+)
+
+
+def _named(shape: Shape) -> list[tuple[str, str]]:
+    """(field, column) of every column that a shape names."""
+    return [(field, value) for field, value in shape if field not in ("kind", "cut", "decimal_mark")]
+
+
+def wanted_columns(source: Source, shape: Shape) -> dict[str, str]:
+    """What a source calls a column, and its name, for every column that must be there."""
+    wanted = dict(_named(shape))
+    optional = MAY_BE_MISSING | (
+        {"prompt"} if isinstance(shape, Preference) else set()
+    )  # whole talks hold their prompt
+    for field in optional & set(wanted):
+        if wanted[field] == type(shape).model_fields[field].default:
+            del wanted[field]
     wanted |= {f"keep_fields[{number}]": column for number, column in enumerate(source.keep_fields)}
-    wanted |= {"group": source.group} if source.group else {}
-    for field, column in wanted.items():
-        if column not in columns:
-            near = get_close_matches(column, columns, 1, 0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            known = ", ".join(repr(name) for name in columns[:20])
-            raise RequestError(
-                f"{name} has no column {column!r}, which the source names as its {field}",
-                f"{hint}its columns are {known}; name one of them in the recipe's source",
-            )
+    return wanted | ({"group": source.group} if source.group else {})
 
 
 def dropped_record(source: str, record: Record, step: str, reason: str) -> DroppedRow:
@@ -145,104 +167,132 @@ def dropped_record(source: str, record: Record, step: str, reason: str) -> Dropp
     return DroppedRow(source=source, line=record.line, step=step, reason=reason, text=shown(text))
 
 
+# Turns and their JSON are one type with plain text: what they say is told apart by itself.
+KINDS: dict[type, str] = {
+    **dict.fromkeys((str, list, dict), "text"),
+    **dict.fromkeys((int, float), "a number"),
+    bool: "true or false",
+}
+
+
+def said(turns: tuple[Turn, ...]) -> tuple[str, ...]:
+    """What was said in each turn."""
+    return tuple(content for _, content in turns)
+
+
 class Mapper:
-    """Maps the records of one source. Calling it gives an `Example`, or a `DroppedRow` with its reason."""
+    """Maps the records of one source. Calling it gives an `Example`, or a `DroppedRow` with its reason.
+
+    It remembers how many records had another form than the shape says, and the first of them.
+    """
 
     def __init__(self, part: int, source: Source, shape: Shape, task: Task, name: str) -> None:
-        if isinstance(shape, Labelled) != isinstance(task, Classify):
+        if shape.kind not in SHAPES_OF[task.kind]:
             raise RequestError(
                 f"source {name!r} is {shape.kind}, which does not fit task {task.kind!r}",
-                "change task.kind, or give the source another shape",
+                f"change task.kind, or give the source a shape that fits: {', '.join(sorted(SHAPES_OF[task.kind]))}",
             )
-        self.part, self.source, self.shape, self.task = part, source, shape, task
-        self.known = frozenset(task.labels) if isinstance(task, Classify) else frozenset()
-        self.turns: Callable[[dict[str, Any]], tuple[tuple[Turn, ...], str, str | None]]
-        if isinstance(shape, Labelled):
-            self.turns = self._labelled
-        else:
-            self.turns = self._prompt_reply if isinstance(shape, PromptReply) else self._conversation
+        self.part, self.source, self.shape, self.task, self.name = part, source, shape, task, name
+        self.parts = SHAPES[shape.kind]
+        self.opening = opening(task)
+        self.columns: dict[str, None] = {}
+        self.missing = wanted_columns(source, shape)
+        self.read = {*dict(_named(shape)).values(), *source.keep_fields}
+        # A number, and a thumb, is the same in text.
+        numbers = {
+            getattr(shape, field, "") for field in ("number", "thumb", "label" if getattr(shape, "cut", None) else "")
+        }
+        self.typed = [*(self.read - numbers), *([source.group] if source.group else [])]
+        self.unread: dict[str, int] = {}  # column that belongs to the conversations: first line with something in it
+        self.seen = self.misfits = 0
+        self.first: tuple[int, str] | None = None
+        self.kinds: dict[str, tuple[str, int]] = {}  # column: what it holds, and the first line that does
+        self.strays = 0
 
     def __call__(self, record: Record) -> Example | DroppedRow:
-        if record.cells is None:
-            return dropped_record(self.source.from_, record, "read", record.reason)
+        source, cells = self.source, record.cells
+        if cells is None:
+            return dropped_record(source.from_, record, "read", record.reason)
+        self._look(cells, record.line)
         try:
-            turns, text, label = self.turns(record.cells)
-            source = self.source
-            kept = {name: cell_text(record.cells.get(name)).strip() for name in source.keep_fields}
-            group = cell_text(record.cells.get(source.group)).strip() if source.group else ""
+            self._same_type(cells, record.line)
+            turns, text, label, rejected, liked = self.parts(self.shape, cells, self.task)
+            kept = {name: optional(cells, name) for name in source.keep_fields}
+            group = optional(cells, source.group) if source.group else ""
+            if wrong := next(
+                (found for part in (text, label, rejected, *said(turns)) if (found := damage(part or ""))), ""
+            ):
+                raise Unfit(wrong)
         except Unfit as error:
-            return dropped_record(self.source.from_, record, "map", str(error))
+            if isinstance(error, Misfit):
+                self.misfits += 1
+                self.first = self.first or (record.line, str(error))
+            return dropped_record(source.from_, record, "map", str(error))
         # Id and group do not depend on question or system prompt, so that a row keeps its id and never changes sides.
-        spoken = [text] if label else [part for turn in turns if turn[0] != "system" for part in turn]
+        spoken = (
+            [text]
+            if label is not None or not turns
+            else [part for turn in turns if turn[0] != "system" for part in turn]
+        )
+        spoken += [part for part in (rejected, liked and "liked", liked is False and "disliked") if part]
         same = short_hash(*[fold(part) for part in spoken])
         group = group or short_hash(fold(text))
-        row_id = short_hash(label, same) if label else same
+        row_id = short_hash(label, same) if label is not None else same
         fields = {**source.fields, **kept}
-        return Example(self.part, source.from_, record.line, turns, text, label, fields, group, same, row_id)
+        if turns and turns[0][0] != "system":
+            turns = (*self.opening, *turns)
+        return Example(
+            self.part, source.from_, record.line, turns, text, label, fields, group, same, row_id, rejected, liked
+        )
 
-    def _labelled(self, cells: dict[str, Any]) -> tuple[tuple[Turn, ...], str, str | None]:
-        assert isinstance(self.shape, Labelled) and isinstance(self.task, Classify)
-        text = _cell(cells, self.shape.text)
-        label: str | None = _cell(cells, self.shape.label)
-        if self.shape.cut is not None:
-            try:
-                number = float(label or "")
-            except ValueError:
-                number = math.nan
-            if not math.isfinite(number):
-                raise Unfit(f"not a number: {label}")
-            label = self.shape.cut.label(number)
-            if label is None:
-                raise Unfit("between the cuts")
-        if label not in self.known:
-            raise Unfit(f"unknown label: {label}")
-        prompt = tuple((message.role, message.content) for message in ask(self.task, text))
-        return (*prompt, ("assistant", label)), text, label
+    def _same_type(self, cells: dict[str, Any], line: int) -> None:
+        """Raise `Unfit` where a column holds another type than in the rows before: 1 and "1" are not the same."""
+        for column in self.typed:
+            kind = KINDS.get(type(value)) if (value := cells.get(column)) is not None else None
+            if kind is None:
+                continue
+            known, first = self.kinds.setdefault(column, (kind, line))
+            if known != kind:
+                self.strays += 1
+                raise Unfit(f"type changes: {column} is {kind} here, and {known} from line {first} on")
 
-    def _prompt_reply(self, cells: dict[str, Any]) -> tuple[tuple[Turn, ...], str, str | None]:
-        assert isinstance(self.shape, PromptReply)
-        prompt, reply = _cell(cells, self.shape.prompt), _cell(cells, self.shape.reply)
-        return (*self._system(), ("user", prompt), ("assistant", reply)), prompt, None
+    def _look(self, cells: dict[str, Any], line: int) -> None:
+        """Note which columns are there."""
+        self.seen += 1
+        if not cells.keys() <= self.columns.keys():
+            self.columns.update(dict.fromkeys(cells))
+        if self.missing:
+            self.missing = {field: column for field, column in self.missing.items() if not has(cells, column)}
+        for column, value in cells.items():
+            if value and column not in self.read and column.strip().lower() in CONTEXT_NAMES:
+                self.unread.setdefault(column, line)
 
-    def _conversation(self, cells: dict[str, Any]) -> tuple[tuple[Turn, ...], str, str | None]:
-        assert isinstance(self.shape, Conversation)
-        turns = conversation_turns(cells.get(self.shape.messages))
-        text = "\n".join(content for role, content in turns[:-1] if role != "system")
-        return turns if turns[0][0] == "system" else (*self._system(), *turns), text, None
-
-    def _system(self) -> tuple[Turn, ...]:
-        system = self.task.system if isinstance(self.task, Reply) else None
-        return (("system", system),) if system else ()
-
-
-def _cell(cells: dict[str, Any], column: str) -> str:
-    if column not in cells:
-        raise Unfit(f"missing column: {column}")
-    text = cell_text(cells[column]).strip()
-    if not text:
-        raise Unfit("empty")
-    return text
-
-
-def conversation_turns(value: Any) -> tuple[Turn, ...]:
-    """The turns of a list of {role, content} (or of its JSON text); raises `Unfit` where it is none to learn from."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise Unfit("no conversation: the cell is no JSON list") from error
-    if not isinstance(value, list):
-        raise Unfit("no conversation: it is no list of messages")
-    turns: list[Turn] = []
-    for message in value:
-        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-        if role not in ROLES or not isinstance(content, str):
-            raise Unfit("no conversation: a message is not {role: system, user or assistant, content: text}")
-        if role == "system" and turns:
-            raise Unfit("no conversation: a system message stands behind others")
-        if not content or content.isspace():
-            raise Unfit("empty")
-        turns.append((role, content))
-    if not turns or turns[-1][0] != "assistant" or all(role != "user" for role, _ in turns):
-        raise Unfit("no conversation: it does not end with a reply by the assistant to a user")
-    return tuple(turns)
+    def check(self) -> None:
+        """Raise `RequestError` where the source's shape is not what its rows are: see `map_records`."""
+        for field, column in self.missing.items():
+            near = get_close_matches(column, self.columns, 1, 0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = ", ".join(repr(name) for name in list(self.columns)[:20])
+            raise RequestError(
+                f"{self.name} has no column {column!r}, which the source names as its {field}",
+                f"{hint}its columns are {known}; name one of them in the recipe's source",
+            )
+        for column, line in self.unread.items() if isinstance(self.task, Reply) else ():
+            held = CONTEXT_NAMES[column.strip().lower()]
+            system = f"write shape.system: {column}, or " if held == "system prompts" else ""
+            raise RequestError(
+                f"{self.name}, line {line}: column {column!r} holds {held}, and the source does not read it",
+                f"{system}list it in keep_fields to leave it out of the conversations",
+            )
+        if 2 * self.strays > self.seen:
+            column, (kind, line) = next(iter(self.kinds.items()))
+            raise RequestError(
+                f"{self.name}: most rows hold another type than line {line}, where {column!r} is {kind}",
+                "give a column one type in all rows; mend that line where it is the odd one",
+            )
+        if self.first is not None and 2 * self.misfits > self.seen:
+            raise RequestError(
+                f"{self.name}, line {self.first[0]}: {self.first[1]}; {self.misfits:,} of {self.seen:,} rows do not "
+                f"fit the shape {self.shape.kind!r}",
+                "look at the file with 'llmops new FILE', which says what its rows are and writes the shape",
+            )

@@ -178,7 +178,7 @@ def _classify(column: str, labels: tuple[str, ...]) -> Classify:
 def _deal(file: Path, records: Sequence[Record], shape: Shape, task: Task, keep: tuple[str, ...]) -> Dealt:
     """The rows on their sides, exactly as `prepare` would deal them."""
     source = Source(from_=f"path:{file.as_posix()}", shape=shape, keep_fields=keep)
-    return deal(map_records(records, str(file), 0, source, task), Data(sources=(source,)))
+    return deal(list(map_records(records, str(file), 0, source, task)), Data(sources=(source,)))
 
 
 def _warnings(dealt: Dealt, labels: dict[str, int]) -> list[str]:

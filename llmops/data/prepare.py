@@ -89,7 +89,7 @@ def _part(number: int, source: Source, task: Task, world: Surroundings) -> Part:
         fetched = fetch(source.from_, source.sha256, world)
         name, reader, names = fetched.address, "", ()
     records = read_records(fetched.path, name, reader, names, world.track)
-    mapped = map_records(records, name, number, source, task)
+    mapped = list(map_records(records, name, number, source, task))
     found = SourceRecord(from_=name, sha256=fetched.sha256, licence=source.licence, rows_read=len(mapped))
     return Part(found, mapped)
 

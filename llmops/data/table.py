@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmops.core.errors import RequestError
+from llmops.data.cells import Unfit, cell_text
 from llmops.data.guess import guess_text
-from llmops.data.mapping import Unfit, cell_text
 from llmops.data.readers import columns_of, read_records
 from llmops.store.files import writing
 

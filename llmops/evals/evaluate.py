@@ -17,7 +17,7 @@ from llmops.core.dataset import Message, Row
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.serving import Sampling
-from llmops.core.tasks import Reply, Task
+from llmops.core.tasks import Classify, Reply, Task
 from llmops.evals.score import Failed, Measured, Said, ask_each, check_some_answered, report
 from llmops.evals.suite import check_rows, fold, reply_options
 from llmops.lm.ports import ChatModel, ScoringModel
@@ -42,7 +42,7 @@ def evaluate(
     Raises `RequestError` where `rows` are not the suite's, `LlmopsError` where the model can answer none of them.
     """
     check_rows(suite, rows)
-    if isinstance(task, Reply):
+    if not isinstance(task, Classify):
         return _evaluate_replies(model, subject, suite, rows, task, track)
 
     def ask(some: Sequence[Row], track: Track) -> list[np.ndarray]:
@@ -122,9 +122,9 @@ def _label_report(
 
 
 def _evaluate_replies(
-    model: Model, subject: Subject, suite: Suite, rows: Sequence[Row], task: Reply, track: Track
+    model: Model, subject: Subject, suite: Suite, rows: Sequence[Row], task: Task, track: Track
 ) -> EvalReport:
-    options = reply_options(rows, task.opening) if "pick_reply" in suite.measures else []
+    options = reply_options(rows, task.opening) if isinstance(task, Reply) and "pick_reply" in suite.measures else []
     scored = _score_pairs(model, rows, options, track)
     parts = []
     for measure in suite.measures:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from llmops.core.dataset import DatasetManifest, Row
 from llmops.core.errors import RequestError
 from llmops.core.report import Suite
-from llmops.core.tasks import Classify, Task
+from llmops.core.tasks import Task, measures_of
 from llmops.core.value import digest
 
 
@@ -29,8 +29,7 @@ def make_suite(manifest: DatasetManifest, task: Task, rows: Sequence[Row], slice
                 f"no row has a field {name!r} to slice by",
                 f"name one of: {', '.join(known)}" if known else "keep it with keep_fields or fields of the source",
             )
-    measures = ("accuracy", "macro_f1") if isinstance(task, Classify) else task.measures
-    return Suite(dataset=manifest.id, rows_sha256=rows_digest(rows), measures=measures, slices=tuple(slices))
+    return Suite(dataset=manifest.id, rows_sha256=rows_digest(rows), measures=measures_of(task), slices=tuple(slices))
 
 
 def rows_digest(rows: Sequence[Row]) -> str:

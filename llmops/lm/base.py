@@ -71,6 +71,11 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
+def template_of(tokenizer: Any) -> str:
+    """`base` where the tokenizer brings a chat template, else `plain`: ours (`lm/render.py`)."""
+    return "base" if tokenizer.chat_template else "plain"
+
+
 def load_weights(folder: Path, precision: str = "float32", device: str = "cpu", attention: str = "sdpa") -> Any:
     """The causal language model of a checked folder, in evaluation mode, its weights frozen."""
     from transformers import AutoModelForCausalLM

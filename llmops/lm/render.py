@@ -14,13 +14,16 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any
 
-from llmops.core.dataset import Message
+from llmops.core.dataset import Message, Row
 from llmops.core.errors import LlmopsError
 from llmops.core.views import TokenView
 
 # Private-use characters cannot occur in a template; the number between them says which message stood there.
 MARKER = re.compile("\ue000(\\d+)\ue001")
-PLAIN = {"system": "{}\n\n", "user": "User: {}\n", "assistant": "Assistant: {}"}
+# Ours, for a base without a template. A content begins a line: where a space stood before it ("Assistant: "), a
+# tokenizer that joins a space with the word behind it was given a split it never saw (recipes/LOG.md has the numbers).
+PLAIN = {"system": "{}\n\n", "user": "### User\n{}\n\n", "assistant": "### Assistant\n{}"}
+PLAIN_REPLY = "### Assistant\n"
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ class Renderer:
     def _render_roles(self, roles: tuple[str, ...], open_reply: bool) -> str:
         marked = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
         if self.template == "plain":
-            bos = self.tokenizer.bos_token or ""
-            text = "".join(PLAIN[turn["role"]].format(turn["content"]) for turn in marked)
-            return bos + text + ("Assistant: " if open_reply else "")
+            bos, end = self.tokenizer.bos_token or "", f"{self.tokenizer.eos_token or ''}\n\n"
+            turns = [PLAIN[turn["role"]].format(turn["content"]) for turn in marked]
+            ended = [text + end if role == "assistant" else text for role, text in zip(roles, turns, strict=True)]
+            return bos + "".join(ended) + (PLAIN_REPLY if open_reply else "")
         try:
             return str(self.tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=open_reply))
         except Exception as error:  # templates raise what they like
@@ -110,6 +114,16 @@ class Renderer:
         """A row for training: the prompt masked, the reply (the last message) and its end token trained."""
         prompt, reply = self.prompt_ids(messages[:-1]), self.reply_ids(messages[-1].content)
         return Example(prompt + reply, [False] * len(prompt) + [True] * len(reply))
+
+    def running_text(self, text: str) -> Example:
+        """A text to go on with: every token trained that has one before it, and the end token that parts two texts."""
+        start = [token for token in (self.tokenizer.bos_token_id,) if token is not None]
+        ids = [*start, *self.content_ids(text), self.tokenizer.eos_token_id or self.end_id]
+        return Example(ids, [place > 0 for place in range(len(ids))])
+
+    def row(self, row: Row) -> Example:
+        """A row as training sees it: a conversation, or running text."""
+        return self.example(row.messages) if row.messages else self.running_text(row.text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, control tokens left out."""

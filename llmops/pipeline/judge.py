@@ -8,7 +8,7 @@ from llmops.core.comparison import Comparison, Pick
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, Subject
-from llmops.core.tasks import Classify
+from llmops.core.tasks import Classify, Reply
 from llmops.core.version import ModelVersion, Promotion
 from llmops.pipeline.subjects import fit_cheap_rows, measure, subject_of, suite_of
 from llmops.store.files import copy_files
@@ -37,7 +37,7 @@ def measure_cheap(plan: Plan, at: Workspace) -> dict[str, EvalReport]:
             chances = baseline.probabilities([row.text for row in rows], probe)
             found[kind] = grade_labels(Subject(kind=kind, ref=plan.id), suite, rows, task.labels, chances)
     else:
-        if "pick_reply" in suite.measures:
+        if isinstance(task, Reply) and "pick_reply" in suite.measures:
             options = reply_options(rows, task.opening)
             scores = cosine_pick(at.rows(plan.dataset, "train"), rows, options)
             found["tfidf"] = grade_picks(Subject(kind="tfidf", ref=plan.id), suite, rows, options, scores)

@@ -20,7 +20,7 @@ def inspect_row(dataset: str, number: int, base: str | None, at: Workspace) -> l
 
     `base` None takes the base of the newest plan for the data set.
     """
-    from llmops.lm.base import load_tokenizer
+    from llmops.lm.base import load_tokenizer, template_of
     from llmops.lm.render import Renderer
     from llmops.planning.bases import open_base
 
@@ -33,8 +33,8 @@ def inspect_row(dataset: str, number: int, base: str | None, at: Workspace) -> l
         base = plans[-1].recipe.base if plans else str(Recipe.model_fields["base"].default)
     tokenizer = load_tokenizer(open_base(base, at.world).folder)
     at.world.say(f"row {number} of {len(rows)}, as {base} reads it")
-    renderer = Renderer(tokenizer, "base" if tokenizer.chat_template else "plain")
-    return renderer.view(renderer.example(rows[number].messages))
+    renderer = Renderer(tokenizer, template_of(tokenizer))
+    return renderer.view(renderer.row(rows[number]))
 
 
 def inspect_reply(ref: str, prompt: str, reply: str | None, at: Workspace) -> list[TokenView]:

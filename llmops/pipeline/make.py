@@ -44,8 +44,10 @@ def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishe
     """Decide every open knob for this machine, and store the plan."""
     from llmops.planning.look import look
     from llmops.planning.plan import plan as decide
+    from llmops.training.trackers import check_tracker
 
-    looked = look(recipe, at.rows(manifest.id, "train"), wishes, at.world)
+    check_tracker(wishes.tracker)
+    looked = look(recipe, at.rows(manifest.id, "train"), at.rows(manifest.id, "heldout"), wishes, at.world)
     made = decide(recipe, manifest, looked, wishes)
     at.put(made)
     return made

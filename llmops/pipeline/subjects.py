@@ -116,7 +116,7 @@ def label_chances(
 def served(ref: str, at: Workspace) -> Served:
     """A version, or a base by its name, behind the engine that answers for it. Close the engine when done."""
     from llmops.data.mapping import ask
-    from llmops.lm.base import load_tokenizer
+    from llmops.lm.base import load_tokenizer, template_of
     from llmops.lm.render import Renderer
     from llmops.planning.bases import base_gguf, open_base
     from llmops.registry.export import version_gguf
@@ -129,7 +129,8 @@ def served(ref: str, at: Workspace) -> Served:
     if ref in BASES:
         base = open_base(ref, at.world)
         engine = LlamaCppEngine(base_gguf(base, at.world), threads, CONTEXT_TOKENS, SLOTS)
-        return Served(ref, (), engine, Renderer(load_tokenizer(base.folder)))
+        tokenizer = load_tokenizer(base.folder)
+        return Served(ref, (), engine, Renderer(tokenizer, template_of(tokenizer)))
     version = resolve(at, ref)
     plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
     champion = answering(at, version.name)

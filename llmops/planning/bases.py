@@ -43,6 +43,8 @@ def open_base(name: str, world: Surroundings) -> Base:
     if fetched.path.is_file():
         folder = cache_folder() / "bases" / pin[:16]
         if not folder.exists():
+            if entry is not None:
+                world.say(f"{name}: {entry.licence}")
             with building(folder) as draft:
                 steps = convert_gguf(fetched.path, draft)
                 for _ in world.track(steps, f"converting {name} to safetensors, once", CONVERT_STEPS):
@@ -78,9 +80,12 @@ def open_model(plan: Plan, adapter: Path | None, world: Surroundings, precision:
 
 def open_bare(name: str, world: Surroundings) -> LocalModel:
     """A base by itself, outside any plan, in float32 on the CPU."""
+    from llmops.lm.base import load_tokenizer, template_of
     from llmops.lm.model import LocalModel
 
-    return LocalModel.open(open_base(name, world).folder, None, "float32", "cpu", "base", len(os.sched_getaffinity(0)))
+    folder = open_base(name, world).folder
+    template = template_of(load_tokenizer(folder))
+    return LocalModel.open(folder, None, "float32", "cpu", template, len(os.sched_getaffinity(0)))
 
 
 def folder_pin(folder: Path) -> str:

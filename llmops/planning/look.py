@@ -12,16 +12,16 @@ from llmops.planning.bases import open_base
 from llmops.planning.plan import Looked
 
 
-def look(recipe: Recipe, rows: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
+def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
     """Measure this machine, open the base (fetching and converting it the first time), tokenise the training rows."""
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names
-    from llmops.lm.base import load_tokenizer
+    from llmops.lm.base import load_tokenizer, template_of
     from llmops.lm.render import Renderer
 
     base = open_base(recipe.base, world)
     tokenizer = load_tokenizer(base.folder)
-    template = "base" if tokenizer.chat_template else "plain"
+    template = template_of(tokenizer)
     renderer = Renderer(tokenizer, template)
     return Looked(
         machine=machine.look(wishes.device),
@@ -30,5 +30,7 @@ def look(recipe: Recipe, rows: Sequence[Row], wishes: Wishes, world: Surrounding
         template=template,
         targets=linear_names(base.folder),
         row_ids=[row.id for row in rows],
-        row_tokens=[len(renderer.example(row.messages).ids) for row in world.track(rows, "reading rows", len(rows))],
+        row_groups=[row.group for row in rows],
+        heldout_ids=[row.id for row in heldout],
+        row_tokens=[len(renderer.row(row).ids) for row in world.track(rows, "reading rows", len(rows))],
     )

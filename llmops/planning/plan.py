@@ -13,6 +13,7 @@ from llmops.core.plan import BaseModelRecord, Decision, Knobs, Machine, Plan, Wi
 from llmops.core.recipe import Recipe
 from llmops.lm.pack import pack_tokens
 from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
+from llmops.planning.watching import set_aside, watch
 
 CPU_BUDGET_S = 140.0
 FAST_BFLOAT16 = 1.3
@@ -30,6 +31,8 @@ class Looked:
     targets: tuple[str, ...]
     row_ids: Sequence[str]
     row_tokens: Sequence[int]
+    row_groups: Sequence[str] = ()
+    heldout_ids: Sequence[str] = ()
 
 
 class Decisions:
@@ -54,7 +57,9 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     _processes(decide, recipe, machine, wishes)
     precision = _precision(decide, recipe, machine)
     max_tokens, left_out = _length(decide, recipe, looked)
-    kept = [tokens for tokens in looked.row_tokens if tokens <= max_tokens]
+    short = [place for place, tokens in enumerate(looked.row_tokens) if tokens <= max_tokens]
+    aside = set_aside(recipe, looked, short)
+    kept = [looked.row_tokens[place] for place in short if looked.row_ids[place] not in set(aside)]
     if not kept:
         raise RequestError("no training row is short enough", "raise training.max_tokens, or leave it open")
     decide.take(
@@ -69,7 +74,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         looked.template,
         "the base's own chat template"
         if looked.template == "base"
-        else "this base has no chat template, so turns are marked with 'User:' and 'Assistant:'",
+        else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
     )
     decide.take(
         "targets", None, looked.targets, "every linear layer of the blocks: fewer rows are wasted on a blind spot"
@@ -84,6 +89,8 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     decide.take(
         "checkpoint_every", None, max(5, math.ceil(steps / 10)), "ten checkpoints: a crash costs a tenth of the run"
     )
+    watched = watch(decide, recipe, looked, aside, steps, min(len(kept), batch) * steps)
+    decide.take("tracker", wishes.tracker, "none", "metrics.jsonl holds every number, and nothing leaves this machine")
     decide.take("seed", recipe.training.seed, 0, "")
     knobs, memory = _fit_memory(decide, looked, wishes, sorted(kept)[-batch:])
     return Plan(
@@ -94,6 +101,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         decisions=tuple(decide.made.values()),
         train_tokens=sum(kept),
         left_out=left_out,
+        watched=watched,
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),
         memory_bytes_expected=memory,
     )

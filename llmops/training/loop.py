@@ -79,20 +79,25 @@ def learn(loop: Loop, examples: Sequence[Example], knobs: Knobs) -> tuple[float,
     learned = sum(sum(example.trained[1:]) for example in examples)
     total = 0.0
     for pack in packs_of(loop, [example.ids for example in examples], knobs):
-        hidden_TD = hidden_states(loop.model, pack, knobs.device)
-        before: list[int] = []
-        targets: list[int] = []
-        for index, path in zip(pack.rows, pack.paths, strict=True):
-            example = examples[index]
-            places = [place for place in range(1, len(path)) if example.trained[place]]
-            before += [path[place - 1] for place in places]
-            targets += [example.ids[place] for place in places]
-        logits_NV = logits_of(loop.model, hidden_TD[torch.tensor(before, dtype=torch.long, device=knobs.device)])
-        target_N = torch.tensor(targets, dtype=torch.long, device=knobs.device)
-        loss = torch.nn.functional.cross_entropy(logits_NV, target_N, reduction="sum") / learned
+        loss = cross_entropy(loop.model, pack, examples, knobs.device) / learned
         loop.accelerator.backward(loss)
         total += float(loss.detach())
     return total, learned
+
+
+def cross_entropy(model: Any, pack: Pack, examples: Sequence[Example], device: str) -> torch.Tensor:
+    """Sum over the trained tokens of a pack, in nats. The head sees the positions before them only."""
+    hidden_TD = hidden_states(model, pack, device)
+    before: list[int] = []
+    targets: list[int] = []
+    for index, path in zip(pack.rows, pack.paths, strict=True):
+        example = examples[index]
+        places = [place for place in range(1, len(path)) if example.trained[place]]
+        before += [path[place - 1] for place in places]
+        targets += [example.ids[place] for place in places]
+    logits_NV = logits_of(model, hidden_TD[torch.tensor(before, dtype=torch.long, device=device)])
+    target_N = torch.tensor(targets, dtype=torch.long, device=device)
+    return torch.nn.functional.cross_entropy(logits_NV, target_N, reduction="sum")
 
 
 def packs_of(loop: Loop, rows: Sequence[Sequence[int]], knobs: Knobs) -> list[Pack]:

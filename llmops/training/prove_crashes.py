@@ -82,7 +82,7 @@ def campaign(made: Sample, draw: random.Random, lasts_s: float) -> tuple[Run, in
 
 def terminated(size: Size, folder: Path) -> CheckResult:
     """SIGTERM: the run saves itself, says that it was interrupted, and goes on to the right hash."""
-    made, whole = reference(folder / "sigterm", steps=200)
+    made, whole = reference(folder / "sigterm", steps=120)
     draw, right = random.Random(1), 0
     cases = {"ci": 3, "soak": 20}[size]
     for _ in range(cases):

@@ -40,6 +40,8 @@ from llmops.training.guard import (
 )
 from llmops.training.loop import Loop, build, run_steps
 from llmops.training.processes import Team, joined, rank_of
+from llmops.training.trackers import Tracking, tracking
+from llmops.training.watch import enough, keep_best, watched
 
 STOP_FILE = "stop"
 SAMPLE_TIMES = 3
@@ -182,23 +184,37 @@ class Course:
     def _run(self, rows: Sequence[Row], base: Path, team: Team) -> None:
         plan = self.plan
         renderer = Renderer(load_tokenizer(base), plan.knobs.template)
-        left_out = set(plan.left_out)
-        kept = [row for row in rows if row.id not in left_out]
-        examples = [renderer.example(row.messages) for row in kept]
+        unlearned = {*plan.left_out, *plan.watched}
+        kept = [row for row in rows if row.id not in unlearned]
+        examples = [renderer.row(row) for row in kept]
+        looked_at = [renderer.row(row) for row in self._watched(rows)]
         loop = build(base, plan.knobs, team)
         remarks = self._restore(loop)
         self.journal.event("started", loop.step, "; ".join(remarks), this_process())
         samples = Sampler(loop, renderer, plan, kept)
-        with MemoryGuard(self.room_of(plan.knobs)).on() as guard:
-            while short := self._steps(loop, examples, samples, guard):
+        with (
+            tracking(plan, self.run_id, self.workspace, team.first) as shown,
+            MemoryGuard(self.room_of(plan.knobs)).on() as guard,
+        ):
+            audience = Audience(samples, looked_at, shown)
+            while short := self._steps(loop, examples, audience, guard):
                 self._shrink(loop, max(len(example.ids) for example in examples), short)
-        if loop.step < plan.knobs.steps:
+        if loop.step < plan.knobs.steps and not enough(loop, plan.knobs):
             self._save(loop)
             self.journal.event("interrupted", loop.step, self.sign.seen() or "another process was stopped")
         elif team.first:
+            note = keep_best(loop, plan.knobs)
             digest = write_adapter(loop, self.plan, self.folder / "adapter", self.workspace.disk)
-            self.journal.event("finished", loop.step, data={"adapter_sha256": digest})
+            self.journal.event("finished", loop.step, note, {"adapter_sha256": digest})
         team.most(0)  # nobody leaves before the first has written
+
+    def _watched(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows whose loss is looked at: training rows set aside, or held-out ones."""
+        ids = set(self.plan.watched)
+        aside = [row for row in rows if row.id in ids]
+        if aside or not ids:
+            return aside
+        return [row for row in self.workspace.rows(self.plan.dataset, "heldout") if row.id in ids]
 
     def _restore(self, loop: Loop) -> list[str]:
         """Bring every process to the newest good checkpoint of the first. Returns what was passed over."""
@@ -212,21 +228,23 @@ class Course:
         self.step = loop.step
         return remarks
 
-    def _steps(self, loop: Loop, examples: Sequence[Example], samples: Sampler, guard: MemoryGuard) -> str:
+    def _steps(self, loop: Loop, examples: Sequence[Example], audience: Audience, guard: MemoryGuard) -> str:
         """Steps until the last one, or until somebody asks to stop. Returns why memory ran short, where it did."""
         knobs = self.plan.knobs
+        if enough(loop, knobs):
+            return ""
         try:
-            steps = run_steps(loop, examples, knobs, guard)
+            steps = audience.see(run_steps(loop, examples, knobs, guard), loop, knobs)
             for record in self.workspace.world.track(steps, "training", knobs.steps - loop.step):
                 self.step = record.step
-                self.journal.record(samples.with_samples(record))
+                self.journal.record(record)
                 if record.step < knobs.steps and record.step % knobs.checkpoint_every == 0:
                     self._save(loop)
                     self.journal.event("checkpoint", record.step)
-                if loop.team.most(int(bool(self.sign.seen()))):
+                if loop.team.most(int(bool(self.sign.seen()))) or enough(loop, knobs):
                     break
         except NotFinite as error:
-            raise error.named([row.id for row in samples.rows]) from error
+            raise error.named([row.id for row in audience.samples.rows]) from error
         except MemoryShort as error:
             return str(error)  # and not the error, whose traceback holds what has to go
         return ""
@@ -268,6 +286,22 @@ def write_adapter(loop: Loop, plan: Plan, out: Path, disk: Disk = DISK) -> str:
         disk.write(draft, lambda path: model.save_pretrained(path, save_embedding_layers=False))
         (draft / "README.md").unlink(missing_ok=True)
     return sha256_file(out / "adapter_model.safetensors")
+
+
+@dataclass
+class Audience:
+    """Those who look on while training goes: the fixed prompts, the watched rows, a tracker."""
+
+    samples: Sampler
+    watched: Sequence[Example]
+    shown: Tracking
+
+    def see(self, records: Iterator[StepRecord], loop: Loop, knobs: Knobs) -> Iterator[StepRecord]:
+        """The records, with what was seen at each."""
+        for record in watched(records, loop, self.watched, knobs):
+            whole = self.samples.with_samples(record)
+            self.shown.log(whole)
+            yield whole
 
 
 class Sampler:

@@ -50,7 +50,8 @@ def plan(name: str = "tone") -> Plan:
         method="lora", rank=8, alpha=16.0, dropout=0.0, targets=("q_proj",), learning_rate=1e-3, schedule="linear",
         warmup_share=0.1, weight_decay=0.0, clip_norm=1.0, epochs=1.0, batch_rows=8, steps=10, max_tokens=64,
         precision="float32", attention="sdpa", template="base", device="cpu", threads=1, processes=1, shard="none",
-        pack_tokens=512, max_memory_bytes=10**10, checkpoint_every=5, seed=0,
+        pack_tokens=512, max_memory_bytes=10**10, checkpoint_every=5, seed=0, look_every=0, patience=0,
+        tracker="none",
     )  # fmt: skip
     return Plan(
         recipe=recipe,

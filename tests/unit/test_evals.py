@@ -11,7 +11,7 @@ import pytest
 from llmops.core.context import silent
 from llmops.core.dataset import DatasetManifest, Message, Row
 from llmops.core.errors import LlmopsError, RequestError
-from llmops.core.report import EvalReport, Subject, Suite
+from llmops.core.report import EvalReport, Score, Subject, Suite
 from llmops.core.tasks import Classify, Reply
 from llmops.core.value import canonical_json
 from llmops.evals.evaluate import evaluate, grade_labels, grade_picks, softmax
@@ -352,3 +352,9 @@ def test_the_scripted_model_speaks_and_shows_its_tokens():
     views = model.inspect_reply(TALKS[0].prompt, "one two")
     assert [view.text for view in views] == ["one", "two", ""]
     assert views[0].probability == pytest.approx(math.exp(-1.0))
+
+
+def test_the_main_score_is_the_first_that_there_is_where_the_deciding_measure_is_not() -> None:
+    score = Score(metric="pick_reply", value=0.5, low=0.4, high=0.6, n=10)
+    suite = SUITE.replace(measures=("bits_per_byte", "pick_reply"))
+    assert EvalReport(subject=TUNED, suite=suite, scores={"pick_reply": score}, answers=()).main == score

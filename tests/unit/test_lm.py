@@ -68,7 +68,19 @@ def test_a_base_without_a_template_needs_the_plain_one(tiny_base: Path) -> None:
         Renderer(tokenizer)
     plain = Renderer(tokenizer, "plain")
     ids = plain.prompt_ids(turns(("system", "be kind"), ("user", "hi")))
-    assert plain.tokenizer.decode(ids) == "<|im_start|>be kind\n\nUser: hi\nAssistant: "
+    assert plain.tokenizer.decode(ids) == "<|im_start|>be kind\n\n### User\nhi\n\n### Assistant\n"
+
+
+def test_a_plain_conversation_begins_once_and_every_reply_in_it_ends(tiny_base: Path) -> None:
+    tokenizer = load_tokenizer(tiny_base)
+    tokenizer.chat_template = None
+    plain = Renderer(tokenizer, "plain")
+    ids = plain.prompt_ids(turns(("user", "hi"), ("assistant", "yes"), ("user", "so?")))
+    assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id
+    assert ids.count(plain.end_id) == 1 and plain.end_id == tokenizer.eos_token_id
+    # What the model said and how it ended it stand in the next prompt as they were learned.
+    before = plain.prompt_ids(turns(("user", "hi")))
+    assert ids[: len(before) + len(plain.reply_ids("yes"))] == before + plain.reply_ids("yes")
 
 
 ROWS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=12)
