@@ -82,13 +82,14 @@ DEFAULT_STEPS: tuple[Step, ...] = (Normalise(), Duplicates(), Quality(), Private
 
 
 class StepCount(Value):
-    """What a step did to the rows: in = out + dropped. `read`, `map` and `split` are steps too."""
+    """What a step did to the rows: in + made = out + dropped. `read`, `map` and `split` are steps too."""
 
     step: str
     rows_in: int = Field(ge=0)
     rows_out: int = Field(ge=0)
     dropped: dict[str, int] = Field(default_factory=dict, description="reason: number of rows")
     altered: dict[str, int] = Field(default_factory=dict, description="what was altered: number of rows")
+    made: int = Field(0, ge=0, description="rows that it added: counterfactuals of kept ones")
     examples: tuple[str, ...] = Field((), description="ids of some rows that it dropped or altered")
 
 

@@ -83,7 +83,7 @@ class SourceRecord(Value):
 
 
 class DatasetManifest(Fact):
-    """The rows of one preparation. kept + dropped = read, always, and so it is step by step."""
+    """The rows of one preparation. kept + dropped = read + made, always, and so it is step by step."""
 
     prefix: ClassVar[str] = "ds"
 
@@ -94,6 +94,7 @@ class DatasetManifest(Fact):
     rows_train: int
     rows_heldout: int
     dropped: dict[str, int] = Field(description="reason: number of rows")
+    rows_made: int = Field(0, description="rows that a step added: counterfactuals of kept ones")
     rows_altered: int = Field(0, description="kept rows that a step altered")
     steps: tuple[StepCount, ...] = Field((), description="what each step did, in order")
     files: dict[str, str] = Field(description="file in the folder: sha256")
@@ -104,11 +105,11 @@ class DatasetManifest(Fact):
 
     @model_validator(mode="after")
     def _adds_up(self) -> DatasetManifest:
-        if self.rows_train + self.rows_heldout + self.rows_dropped != self.rows_read:
+        if self.rows_train + self.rows_heldout + self.rows_dropped != self.rows_read + self.rows_made:
             raise ValueError("kept + dropped is not read")
         rows = self.rows_read
         for step in self.steps:
-            if step.rows_in != rows or step.rows_out + sum(step.dropped.values()) != rows:
+            if step.rows_in != rows or step.rows_out + sum(step.dropped.values()) != rows + step.made:
                 raise ValueError(f"the rows do not add up at step {step.step!r}")
             rows = step.rows_out
         return self

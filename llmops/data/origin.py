@@ -11,8 +11,9 @@ import orjson
 from llmops.core.context import Surroundings
 from llmops.core.dataset import SourceRecord
 from llmops.core.errors import RequestError
+from llmops.core.recipe import Recipe
 from llmops.core.sources import Source
-from llmops.core.tasks import Task
+from llmops.core.tasks import Reply, Task
 from llmops.core.value import digest
 from llmops.data.clean import DONE, code_version
 from llmops.data.ledger import pack
@@ -78,6 +79,13 @@ class Origin(NamedTuple):
             rows, chunks = rows + len(lines), chunks + 1
             yield path
         write_json(folder / DONE, {"rows": rows, "chunks": chunks})
+
+
+def find_origins(recipe: Recipe, world: Surroundings) -> list[Origin]:
+    """Every source of a recipe, fetched; rows to replay, which are conversations whatever the task is, come last."""
+    found = [find_origin(part, source, recipe.task, world) for part, source in enumerate(recipe.data.sources)]
+    replay = recipe.data.replay
+    return [*found, find_origin(len(found), replay.source, Reply(), world)] if replay else found
 
 
 def find_origin(part: int, source: Source, task: Task, world: Surroundings) -> Origin:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +52,7 @@ class Job(Value):
     sign: Placed | None = None
     write: Path | None = Field(None, description="folder for the chunk's part of the data set's files")
     opening: tuple[Turn, ...] = ()
+    plain: frozenset[str] = frozenset()
     spared: frozenset[str] = frozenset()
 
 
@@ -119,7 +120,7 @@ def _write(job: Job, chunk: Chunk, rows: Sequence[Mapped], history: Sequence[tup
         if isinstance(row, Example):
             side = side_of(row.group, deal.heldout_share)
             labels[side][row.label or ""] = labels[side].get(row.label or "", 0) + 1
-            parts[f"{side}.jsonl"].append(_line(row_line(row, job.opening)))
+            parts[f"{side}.jsonl"].append(_line(row_line(row, job.opening, job.plain)))
         else:
             parts["dropped.jsonl"].append(_line(dropped_line(row)))
     job.write.mkdir(parents=True, exist_ok=True)
@@ -157,9 +158,13 @@ def _next_name(step: str, taken: dict[str, Tally]) -> str:
     return step if number == 1 else f"{step} {number}"
 
 
-def row_line(row: Example, opening: Sequence[Turn]) -> dict[str, Any]:
-    """A row as `train.jsonl` holds it: the fields of `Row`, in its order; what the task puts before each in front."""
-    turns = row.turns if not row.turns or row.turns[0][0] == "system" else (*opening, *row.turns)
+def row_line(row: Example, opening: Sequence[Turn], plain: Collection[str] = ()) -> dict[str, Any]:
+    """A row as `train.jsonl` holds it: the fields of `Row`, in its order; what the task puts before each in front.
+
+    Before rows of the sources in `plain` nothing is put.
+    """
+    bare = not row.turns or row.turns[0][0] == "system" or row.source in plain
+    turns = row.turns if bare else (*opening, *row.turns)
     return {
         "id": row.id,
         "messages": [{"role": role, "content": text} for role, text in turns],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llmops.core.cleaning import StepCount
 from llmops.core.dataset import DatasetManifest, DroppedRow
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.recipe import Recipe
@@ -19,12 +19,14 @@ from llmops.data.clean import Cleaner, place
 from llmops.data.crew import Crew
 from llmops.data.ledger import Tally
 from llmops.data.mapping import opening
-from llmops.data.origin import find_origin, numbered
+from llmops.data.origin import find_origins, numbered
 from llmops.data.passes import PARTS, Chunk, Job, read_tallies
+from llmops.data.people import corrections_of
+from llmops.data.review import REVIEW, Reviewed, review
 from llmops.data.shelf import open_shelf, tidy
 from llmops.data.split import Counts, check_counts
 from llmops.data.steps.deal import Deal
-from llmops.store.files import building, read_jsonl, verify_folder, write_json
+from llmops.store.files import building, read_jsonl, sha256_file, verify_folder, write_json
 from llmops.store.workspace import Workspace
 
 
@@ -40,18 +42,25 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
     spared = recipe.data.bring_back
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home) as scratch:
         made = Path(scratch)
-        origins = [find_origin(part, source, recipe.task, world) for part, source in enumerate(recipe.data.sources)]
+        origins = find_origins(recipe, world)
         rows_key = digest([origin.key for origin in origins])
         steps = place((*recipe.data.steps, Deal.of(recipe.data)), rows_key, spared, home)
         with Crew(processes or len(os.sched_getaffinity(0)), made) as crew:
             chunks = Cleaner(crew, spared, world).clean(steps, numbered(origins, home, world))
+            plain = [recipe.data.replay.source.from_] if recipe.data.replay else []
             job = Job(done=tuple(steps), write=made / "parts", opening=opening(recipe.task), spared=frozenset(spared))
+            job = job.replace(plain=frozenset(plain))
             crew.do(job, chunks, "rows, 5,000 at a time: written", world.track)
         count = _count(made / "parts", chunks)
         _check_brought_back(recipe, count)
         sides = Counts(count.train, count.heldout, count.reasons)
         check_counts(sides, recipe.task, recipe.name, _dropped(made / "parts", chunks))
-        files = {name: _joined(made / name, made / "parts", chunks) for name in PARTS}
+        for name in PARTS:
+            _join(made / name, made / "parts", chunks)
+        said = corrections_of(recipe.data.corrections, recipe.name, recipe.task, workspace)
+        reviewed = review(made, recipe, said, world)
+        count.add(reviewed)
+        check_counts(Counts(count.train, count.heldout, count.reasons), recipe.task, recipe.name, ())
         manifest = DatasetManifest(
             name=recipe.name,
             task=recipe.task,
@@ -61,8 +70,9 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
             rows_heldout=count.heldout.total(),
             dropped=count.reasons,
             rows_altered=count.altered,
-            steps=tuple(tally.count(step) for step, tally in count.tallies.items()),
-            files=files,
+            rows_made=sum(step.made for step in reviewed.steps),
+            steps=(*(tally.count(step) for step, tally in count.tallies.items()), *reviewed.steps),
+            files={name: sha256_file(made / name) for name in PARTS},
         )
         _store(manifest, made, workspace)
     tidy(home, [*(step.folder for step in steps), *(origin.folder(home) for origin in origins)], world.clock())
@@ -79,6 +89,7 @@ class Count:
     altered: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
     spared: set[str] = field(default_factory=set)
+    reviewed: tuple[StepCount, ...] = ()
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -86,7 +97,14 @@ class Count:
         total: Counter[str] = Counter()
         for tally in self.tallies.values():
             total.update(tally.dropped)
+        for step in self.reviewed:
+            total.update(step.dropped)
         return dict(sorted(total.items()))
+
+    def add(self, reviewed: Reviewed) -> None:
+        """Count what the review left of them."""
+        self.train, self.heldout, self.reviewed = reviewed.train, reviewed.heldout, reviewed.steps
+        self.altered += reviewed.altered
 
 
 def _count(folder: Path, chunks: Sequence[Chunk]) -> Count:
@@ -118,17 +136,13 @@ def _dropped(folder: Path, chunks: Sequence[Chunk]) -> Iterator[DroppedRow]:
         yield from map(DroppedRow.model_validate, read_jsonl(folder / f"{chunk.name}.dropped.jsonl"))
 
 
-def _joined(path: Path, folder: Path, chunks: Sequence[Chunk]) -> str:
-    """Join the parts of one file of the data set; its sha256."""
-    found = hashlib.sha256()
+def _join(path: Path, folder: Path, chunks: Sequence[Chunk]) -> None:
+    """Join the parts of one file of the data set."""
     with path.open("wb") as file:
         for chunk in chunks:
             part = folder / f"{chunk.name}.{path.name}"
-            data = part.read_bytes()
-            file.write(data)
-            found.update(data)
+            file.write(part.read_bytes())
             part.unlink()
-    return found.hexdigest()
 
 
 def _store(manifest: DatasetManifest, made: Path, workspace: Workspace) -> None:
@@ -137,7 +151,7 @@ def _store(manifest: DatasetManifest, made: Path, workspace: Workspace) -> None:
     if not folder.exists():
         try:
             with building(folder) as draft:
-                for name in manifest.files:
+                for name in (*manifest.files, REVIEW):
                     shutil.move(made / name, draft / name)
                 write_json(draft / "manifest.json", manifest.to_json())
         except OSError:

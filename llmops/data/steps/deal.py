@@ -29,6 +29,8 @@ class Deal(Value):
     def of(cls, data: Data) -> Deal:
         """How a recipe's rows are dealt."""
         most = tuple((source.train_rows, source.heldout_rows) for source in data.sources)
+        if data.replay is not None:  # its rows are learned only
+            most += ((data.replay.source.train_rows, 0),)
         return cls(heldout_share=data.heldout_share, most_rows=most)
 
 
