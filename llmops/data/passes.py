@@ -110,12 +110,10 @@ def _write(job: Job, chunk: Chunk, rows: Sequence[Mapped], history: Sequence[tup
     assert isinstance(deal, Deal)
     parts: dict[str, list[bytes]] = {name: [] for name in PARTS}
     labels: dict[str, dict[str, int]] = {"train": {}, "heldout": {}}
-    altered = set()
     for step, changes in history:
         for change in changes:
             if change.row is not None:
                 parts["altered.jsonl"].append(_line(altered_line(change.row, step, change.notes)))
-                altered.add(change.at)
     for row in rows:
         if isinstance(row, Example):
             side = side_of(row.group, deal.heldout_share)
@@ -126,10 +124,9 @@ def _write(job: Job, chunk: Chunk, rows: Sequence[Mapped], history: Sequence[tup
     job.write.mkdir(parents=True, exist_ok=True)
     for name, lines in parts.items():
         (job.write / f"{chunk.name}.{name}").write_bytes(b"".join(lines))
-    kept = sum(isinstance(rows[at], Example) for at in altered)
     tallies = {step: vars(tally) for step, tally in tally_steps(rows, history).items()}
     spared = sorted({row.id for row in rows} & job.spared)
-    counted = {"labels": labels, "altered": kept, "spared": spared, "tallies": tallies}
+    counted = {"labels": labels, "spared": spared, "tallies": tallies}
     (job.write / f"{chunk.name}.json").write_bytes(_line(counted))
 
 

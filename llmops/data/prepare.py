@@ -17,7 +17,7 @@ from llmops.core.recipe import Recipe
 from llmops.core.value import digest
 from llmops.data.clean import Cleaner, place
 from llmops.data.crew import Crew
-from llmops.data.ledger import Tally
+from llmops.data.ledger import Tally, altered_and_kept
 from llmops.data.mapping import opening
 from llmops.data.origin import find_origins, numbered
 from llmops.data.passes import PARTS, Chunk, Job, read_tallies
@@ -69,7 +69,7 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
             rows_train=count.train.total(),
             rows_heldout=count.heldout.total(),
             dropped=count.reasons,
-            rows_altered=count.altered,
+            rows_altered=altered_and_kept(made),
             rows_made=sum(step.made for step in reviewed.steps),
             steps=(*(tally.count(step) for step, tally in count.tallies.items()), *reviewed.steps),
             files={name: sha256_file(made / name) for name in PARTS},
@@ -82,11 +82,10 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
 
 @dataclass
 class Count:
-    """What the parts of a data set hold: rows by label on each side, kept rows that were altered, steps by name."""
+    """What the parts of a data set hold: rows by label on each side, steps by name, rows that were brought back."""
 
     train: Counter[str] = field(default_factory=Counter)
     heldout: Counter[str] = field(default_factory=Counter)
-    altered: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
     spared: set[str] = field(default_factory=set)
     reviewed: tuple[StepCount, ...] = ()
@@ -104,7 +103,6 @@ class Count:
     def add(self, reviewed: Reviewed) -> None:
         """Count what the review left of them."""
         self.train, self.heldout, self.reviewed = reviewed.train, reviewed.heldout, reviewed.steps
-        self.altered += reviewed.altered
 
 
 def _count(folder: Path, chunks: Sequence[Chunk]) -> Count:
@@ -114,7 +112,6 @@ def _count(folder: Path, chunks: Sequence[Chunk]) -> Count:
         found = read_tallies(folder / f"{chunk.name}.json")
         count.train.update(found["labels"]["train"])
         count.heldout.update(found["labels"]["heldout"])
-        count.altered += found["altered"]
         count.spared.update(found["spared"])
         for step, tally in found["tallies"].items():
             count.tallies.setdefault(step, Tally()).add(tally)

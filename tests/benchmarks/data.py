@@ -84,7 +84,7 @@ rows = [Document(text=text, id=str(at)) for at, text in enumerate(texts)]
 config = MinhashConfig(n_grams=2, num_buckets=32, hashes_per_bucket=4)
 with tempfile.TemporaryDirectory() as at:
     began = time.perf_counter()
-    MinhashDedupSignature(output_folder=f"{at}/1", config=config, language=WhitespaceTokenizer("en")).run(rows, 0, 1)
+    MinhashDedupSignature(output_folder=f"{at}/1", config=config, language=WhitespaceTokenizer()).run(rows, 0, 1)
     for band in range(32):
         MinhashDedupBuckets(input_folder=f"{at}/1", output_folder=f"{at}/2", config=config).run(None, band, 32)
     MinhashDedupCluster(input_folder=f"{at}/2", output_folder=f"{at}/3", config=config).run(None, 0, 1)
