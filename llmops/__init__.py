@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import evaluate as evaluate
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import health as health
+    from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
     from llmops.pipeline import inspect_row as inspect_row
     from llmops.pipeline import inspect_set as inspect_set
@@ -107,9 +108,9 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_reply inspect_row
-        inspect_set listing load measure_cheap new outcome pick plan predict prepare promote prove register rollback
-        run serve show side_by_side stop train""",
+    "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_dropped inspect_reply
+        inspect_row inspect_set listing load measure_cheap new outcome pick plan predict prepare promote prove register
+        rollback run serve show side_by_side stop train""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "LlmopsError Refusal RequestError",

@@ -124,7 +124,7 @@ def _check_brought_back(recipe: Recipe, count: Count) -> None:
         if row_id not in count.spared:
             raise RequestError(
                 f"{recipe.name}: data.bring_back names {row_id}, which is the id of no row that was read",
-                "take an id from 'llmops inspect DATASET --dropped', or take it out of the recipe",
+                "take an id from 'llmops inspect DATASET --dropped all', or take it out of the recipe",
             )
 
 
