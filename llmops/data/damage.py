@@ -26,7 +26,7 @@ LATIN_FIRST = re.compile("[ÂÃâÐÑðÎ][\x80-¿€‚ƒ„…†‡ˆ‰Š‹
 SUSPECT = re.compile("[<\\[#\ufffdÂÃâÐÑðÎ]|^\\s*[nN]a[nN]\\s*$")
 
 
-@lru_cache(maxsize=256)  # a row's text is its turn too, and labels and questions come again
+@lru_cache(maxsize=64)  # a row's text is its turn too, and labels and questions come again
 def damage(text: str) -> str:
     """What is wrong with a text, or nothing where it looks whole."""
     if not SUSPECT.search(text):

@@ -13,7 +13,7 @@ import orjson
 from llmops.core.cleaning import Alteration, AlteredRow, StepCount
 from llmops.core.dataset import DatasetManifest, DroppedRow
 from llmops.core.errors import RequestError
-from llmops.core.private import LONGEST_SCANNED, find_private, replace_spans
+from llmops.core.private import LONGEST_SCANNED, find_private, may_hold_private, replace_spans
 from llmops.data.mapping import Example, Mapped
 from llmops.data.steps.change import Change
 from llmops.data.steps.signs import hash64
@@ -122,6 +122,12 @@ class Tally:
             altered=dict(sorted(self.altered.items())),
             examples=tuple(self.examples),
         )
+
+
+def dropped_lines(rows: Sequence[DroppedRow]) -> list[dict[str, Any]]:
+    """Dropped rows as `dropped.jsonl` holds them; only those worth a closer look get one."""
+    suspects = set(may_hold_private([row.text for row in rows]))
+    return [dropped_line(row) if at in suspects else dict(row) for at, row in enumerate(rows)]
 
 
 def dropped_line(row: DroppedRow) -> dict[str, Any]:

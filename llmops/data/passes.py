@@ -21,7 +21,7 @@ from llmops.data.ledger import (
     Tally,
     altered_line,
     apply,
-    dropped_line,
+    dropped_lines,
     pack_change,
     store_lines,
     stored_lines,
@@ -119,8 +119,8 @@ def _write(job: Job, chunk: Chunk, rows: Sequence[Mapped], history: Sequence[tup
             side = side_of(row.group, deal.heldout_share)
             labels[side][row.label or ""] = labels[side].get(row.label or "", 0) + 1
             parts[f"{side}.jsonl"].append(_line(row_line(row, job.opening, job.plain)))
-        else:
-            parts["dropped.jsonl"].append(_line(dropped_line(row)))
+    gone = [row for row in rows if not isinstance(row, Example)]
+    parts["dropped.jsonl"] = [_line(line) for line in dropped_lines(gone)]
     job.write.mkdir(parents=True, exist_ok=True)
     for name, lines in parts.items():
         (job.write / f"{chunk.name}.{name}").write_bytes(b"".join(lines))
