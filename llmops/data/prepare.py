@@ -26,6 +26,7 @@ from llmops.data.review import REVIEW, Reviewed, review
 from llmops.data.shelf import open_shelf, tidy
 from llmops.data.split import Counts, check_counts
 from llmops.data.steps.deal import Deal
+from llmops.data.steps.terms import with_words
 from llmops.store.files import building, read_jsonl, sha256_file, verify_folder, write_json
 from llmops.store.workspace import Workspace
 
@@ -44,7 +45,8 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
         made = Path(scratch)
         origins = find_origins(recipe, world)
         rows_key = digest([origin.key for origin in origins])
-        steps = place((*recipe.data.steps, Deal.of(recipe.data)), rows_key, spared, home)
+        cleaning = [with_words(step, world) for step in recipe.data.steps]
+        steps = place((*cleaning, Deal.of(recipe.data)), rows_key, spared, home)
         with Crew(processes or len(os.sched_getaffinity(0)), made) as crew:
             chunks = Cleaner(crew, spared, world).clean(steps, numbered(origins, home, world))
             plain = [recipe.data.replay.source.from_] if recipe.data.replay else []

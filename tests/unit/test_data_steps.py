@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmops.core.cleaning import Duplicates, Language, NearDuplicates, Normalise, Private, Quality, Step
+from llmops.core.cleaning import Duplicates, Language, NearDuplicates, Normalise, Private, Quality, Step, Terms
+from llmops.core.context import Surroundings
+from llmops.core.errors import RequestError
 from llmops.core.sources import Data, Labelled, PromptReply, Source
 from llmops.core.tasks import Classify, Reply
 from llmops.data import prove_cleaning
@@ -26,6 +29,7 @@ from llmops.data.steps.normalise import in_one_form
 from llmops.data.steps.run import changes
 from llmops.data.steps.shingles import shingles
 from llmops.data.steps.signs import Signs
+from llmops.data.steps.terms import with_words
 
 TASK = Classify(question="Which?", labels=("a", "b"))
 
@@ -153,6 +157,28 @@ def test_a_text_too_long_to_scan_is_dropped_not_passed() -> None:
     assert [(change.at, change.reason) for change in changes(Private(longest=100), rows, ())] == [
         (0, "too long to scan for private data")
     ]
+
+
+# Terms
+
+
+def test_rows_with_listed_terms_go_and_words_that_only_contain_one_stay() -> None:
+    rows = talks([("You Blockhead!", "x"), ("blockheaded", "x"), ("big fat liar", "x"), ("fat", "x")])
+    step = Terms(list_=None, words=("blockhead", "fat liar"))
+    assert [(change.at, change.reason) for change in changes(step, rows, ())] == [
+        (0, "listed terms: 1"),
+        (2, "listed terms: 1"),
+    ]
+    assert changes(step.replace(most=1), rows, ()) == []
+
+
+def test_a_list_of_terms_is_read_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("Blockhead\n\nfat liar\n", encoding="utf-8")
+    made = with_words(Terms(list_=f"path:{tmp_path / 'list.txt'}", words=("Dolt",)), Surroundings())
+    assert isinstance(made, Terms) and (made.list_, made.words) == (None, ("blockhead", "dolt", "fat liar"))
+    (tmp_path / "list.txt").write_bytes(b"\xff\n")
+    with pytest.raises(RequestError, match="is no list of terms"):
+        with_words(Terms(list_=f"path:{tmp_path / 'list.txt'}"), Surroundings())
 
 
 # Duplicates
