@@ -45,11 +45,12 @@ class Placed(Value):
 
 
 class Job(Value):
-    """What a pass does to each chunk: take up `done`, do `todo` row by row, then sign for `sign`, or `write`."""
+    """What a pass does to each chunk: take up `done`, do `todo` row by row, then `sign` it, or `write` it."""
 
     done: tuple[Placed, ...] = ()
     todo: tuple[Placed, ...] = ()
-    sign: Placed | None = None
+    sign: Doing | None = Field(None, description="the step that looks at all rows, for which they are signed")
+    signs: Path = Field(Path(), description="folder for the signs")
     write: Path | None = Field(None, description="folder for the chunk's part of the data set's files")
     opening: tuple[Turn, ...] = ()
     plain: frozenset[str] = frozenset()
@@ -82,8 +83,8 @@ def work(job: Job, chunk: Chunk) -> None:
         history.append((placed.step.kind, list(apply(rows, placed.step.kind, changes_of(placed, chunk)))))
     if job.sign is not None:
         places, alive = living(rows)
-        signs = SET_STEPS[job.sign.step.kind].sign(job.sign.step, alive)
-        store_columns(job.sign.folder / "signs" / chunk.name, {**signs, "place": np.array(places, np.uint32)})
+        columns = SET_STEPS[job.sign.kind].sign(job.sign, alive)
+        store_columns(job.signs / chunk.name, {**columns, "place": np.array(places, np.uint32)})
     if job.write is not None:
         _write(job, chunk, rows, history)
 

@@ -158,7 +158,7 @@ def watched(do: Any, done: list[str]) -> Any:
 
     def noting(self: Any, job: Job, chunks: Any, *more: Any) -> list[Chunk]:
         missing = [step.step.kind for step in job.todo if not (step.folder / "000000.jsonl").exists()]
-        done.append(" ".join([*missing, *([job.sign.step.kind] if job.sign else [])]))
+        done.append(" ".join([*missing, *([job.sign.kind] if job.sign else [])]))
         found: list[Chunk] = do(self, job, chunks, *more)
         return found
 
