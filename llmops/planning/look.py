@@ -13,7 +13,7 @@ from llmops.planning.plan import Looked
 
 
 def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
-    """Measure this machine, open the base (fetched and converted the first time), tokenise and check the training rows."""
+    """Measure this machine, open the base (fetched and converted at first), tokenise and check the training rows."""
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names
     from llmops.lm.base import load_tokenizer, template_of

@@ -23,6 +23,7 @@ from llmops.core.run import Run, RunEvent, StepRecord
 from llmops.core.serving import Sampling
 from llmops.lm.adapters import adapter_state
 from llmops.lm.base import load_tokenizer
+from llmops.lm.check import refuse
 from llmops.lm.model import LocalModel
 from llmops.lm.render import Example, Renderer
 from llmops.store.disk import DISK, Disk, DiskError
