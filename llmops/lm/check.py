@@ -14,6 +14,7 @@ from llmops.core.views import RoundTrip
 from llmops.lm.render import Example, Renderer
 
 SHOWN = 5
+MOST_LEFT_OUT = 0.1  # a share of the rows: more than that is no tail of odd rows
 
 
 def refuse(rows: Sequence[Row], examples: Sequence[Example], renderer: Renderer) -> None:
@@ -31,6 +32,22 @@ def refuse(rows: Sequence[Row], examples: Sequence[Example], renderer: Renderer)
     raise RequestError(
         f"{len(bad):,} of {len(rows):,} rows {wrong}: {where}{more}{others}",
         "see one with 'llmops inspect DATASET --row N'; mend the rows, or take a base whose template closes its turns",
+    )
+
+
+def refuse_losses(row_ids: Sequence[str], row_tokens: Sequence[int], max_tokens: int) -> None:
+    """Raise `RequestError` where so many rows would lose their answer to `max_tokens` that the rest is another set.
+
+    Rows are left out whole, never cut; a tail of odd ones is a decision of the plan that lists them.
+    """
+    longer = [row for row, tokens in zip(row_ids, row_tokens, strict=True) if tokens > max_tokens]
+    if len(longer) <= MOST_LEFT_OUT * len(row_ids):
+        return
+    rows = ", ".join(longer[:SHOWN]) + (f" and {len(longer) - SHOWN:,} more" if len(longer) > SHOWN else "")
+    raise RequestError(
+        f"{len(longer):,} of {len(row_ids):,} rows are longer than {max_tokens} tokens and would lose their answer: "
+        f"{rows}",
+        f"raise training.max_tokens (the longest row has {max(row_tokens)}), leave it open, or shorten the rows",
     )
 
 

@@ -43,8 +43,8 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
         "begin twice",
     ),
     "the end token lost": (lambda one, _: Example(one.ids[:-1], one.trained[:-1]), "never train their end token"),
-    "the end token masked": (lambda one, _: Example(one.ids, [*one.trained[:-1], False]), "never train their end token"),
-    "the mask one token late": (lambda one, _: Example(one.ids, [False, *one.trained[:-1]]), "does not lie on the reply"),
+    "the end token masked": (lambda one, _: Example(one.ids, [*one.trained[:-1], False]), "never train their end"),
+    "the mask one token late": (lambda one, _: Example(one.ids, [False, *one.trained[:-1]]), "does not lie on the"),
     "the question trained": (lambda one, _: Example(one.ids, [True] * len(one.ids)), "train on their first token"),
 }  # fmt: skip
 
