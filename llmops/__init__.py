@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
     from llmops.core.health import HealthReport as HealthReport
+    from llmops.core.method import DPO as DPO
+    from llmops.core.method import IA3 as IA3
+    from llmops.core.method import KTO as KTO
+    from llmops.core.method import ORPO as ORPO
     from llmops.core.method import SFT as SFT
+    from llmops.core.method import DoRA as DoRA
+    from llmops.core.method import FullTuning as FullTuning
     from llmops.core.method import LoRA as LoRA
+    from llmops.core.method import PromptTuning as PromptTuning
+    from llmops.core.method import QLoRA as QLoRA
     from llmops.core.method import Training as Training
     from llmops.core.outcome import Outcome as Outcome
     from llmops.core.plan import Decision as Decision
@@ -109,7 +117,7 @@ _HOMES = {
     "llmops.core.sources": """Alpaca Conversation Cut Data Labelled PlainText Preference PromptReply Rated ShareGPT
         Source Thumbs""",
     "llmops.core.tasks": "Classify Continue Rate Reply",
-    "llmops.core.method": "LoRA SFT Training",
+    "llmops.core.method": "DPO DoRA FullTuning IA3 KTO LoRA ORPO PromptTuning QLoRA SFT Training",
     "llmops.core.dataset": "DatasetManifest Message Row",
     "llmops.core.plan": "Decision Plan Wishes",
     "llmops.core.proof": "CheckResult Proof",

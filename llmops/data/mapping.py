@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Example(NamedTuple):
         """The row as the ledger of dropped rows shows it."""
         bare = self.label is not None or not self.turns
         text = self.text if bare else "\n".join(content for _, content in self.turns)
-        return DroppedRow(source=self.source, line=self.line, step=step, reason=reason, text=shown(text))
+        return DroppedRow(id=self.id, source=self.source, line=self.line, step=step, reason=reason, text=shown(text))
 
 
 Mapped = Example | DroppedRow
@@ -78,6 +78,16 @@ def opening(task: Task) -> tuple[Turn, ...]:
 def short_hash(*texts: str) -> str:
     """16 hex digits of the sha256 of some texts."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def sameness(
+    turns: Sequence[Turn], text: str, label: str | None, rejected: str | None = None, liked: bool | None = None
+) -> str:
+    """What makes two rows duplicates: see `Example`."""
+    bare = label is not None or not turns
+    spoken = [text] if bare else [part for turn in turns if turn[0] != "system" for part in turn]
+    spoken += [part for part in (rejected, liked and "liked", liked is False and "disliked") if part]
+    return short_hash(*[fold(part) for part in spoken])
 
 
 @lru_cache(maxsize=4096)  # a turn comes again as context of the turns after it
@@ -130,7 +140,7 @@ class Mapper:
             self.fit.misfit(record, error)
             return dropped_record(source.from_, record, "map", str(error))
         # Id and group do not depend on question or system prompt, so that a row keeps its id and never changes sides.
-        same = short_hash(*[fold(part) for part in told_apart_by(parts)])
+        same = sameness(parts.turns, parts.text, parts.label, parts.rejected, parts.liked)
         return Example(
             part=self.part,
             source=source.from_,
@@ -152,12 +162,3 @@ def check_whole(parts: Parts) -> None:
     for text in (parts.text, parts.label or "", parts.rejected or "", *(content for _, content in parts.turns)):
         if found := damage(text):
             raise Unfit(found)
-
-
-def told_apart_by(parts: Parts) -> list[str]:
-    """The texts by which a row differs from another: the bare text where it has a label, else all that was said."""
-    if parts.label is not None or not parts.turns:
-        return [parts.text]
-    spoken = [part for role, content in parts.turns if role != "system" for part in (role, content)]
-    thumb = [] if parts.liked is None else ["liked" if parts.liked else "disliked"]
-    return spoken + ([] if parts.rejected is None else [parts.rejected]) + thumb

@@ -5,7 +5,7 @@ And the round trip: a row as we render it against the base's own chat template o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from llmops.core.dataset import Row
@@ -35,18 +35,19 @@ def refuse(rows: Sequence[Row], examples: Sequence[Example], renderer: Renderer)
     )
 
 
-def refuse_losses(row_ids: Sequence[str], row_tokens: Sequence[int], max_tokens: int) -> None:
+def refuse_losses(left_out: Collection[str], row_tokens: Sequence[int], max_tokens: int) -> None:
     """Raise `RequestError` where so many rows would lose their answer to `max_tokens` that the rest is another set.
 
-    Rows are left out whole, never cut; a tail of odd ones is a decision of the plan that lists them.
+    `left_out` are the ids of the longer rows: they are left out whole, never cut. A tail of odd ones is a decision of
+    the plan, which lists them.
     """
-    longer = [row for row, tokens in zip(row_ids, row_tokens, strict=True) if tokens > max_tokens]
-    if len(longer) <= MOST_LEFT_OUT * len(row_ids):
+    if len(left_out) <= MOST_LEFT_OUT * len(row_tokens):
         return
-    rows = ", ".join(longer[:SHOWN]) + (f" and {len(longer) - SHOWN:,} more" if len(longer) > SHOWN else "")
+    rows = ", ".join(list(left_out)[:SHOWN])
+    rows += f" and {len(left_out) - SHOWN:,} more" if len(left_out) > SHOWN else ""
     raise RequestError(
-        f"{len(longer):,} of {len(row_ids):,} rows are longer than {max_tokens} tokens and would lose their answer: "
-        f"{rows}",
+        f"{len(left_out):,} of {len(row_tokens):,} rows are longer than {max_tokens} tokens and would lose their "
+        f"answer: {rows}",
         f"raise training.max_tokens (the longest row has {max(row_tokens)}), leave it open, or shorten the rows",
     )
 

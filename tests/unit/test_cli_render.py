@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import time
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
 from llmops.cli import words
-from llmops.cli.progress import ProgressDisplay, progress_line
+from llmops.cli.progress import News, ProgressDisplay, progress_line
 from llmops.cli.render import render
 from llmops.cli.scores import best
 from llmops.core.comparison import Comparison, Difference, Pick
 from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import ComparisonLine, EndpointCheck, Outcome, SideBySide
 from llmops.core.report import Score, Subject
+from llmops.core.run import StepRecord
 from llmops.core.version import Promotion
 from llmops.core.views import RoundTrip, RowView, SetView, TokenView
 
@@ -230,6 +232,26 @@ def test_progress_without_a_terminal_is_plain_lines_with_the_time_left() -> None
     assert "training: 3 of 10 (30%), about 14 s left" in said
     assert said.endswith("training: 10 in 22 s\n")
     assert "\x1b" not in said
+
+
+def step(number: int, heldout: float | None = None) -> StepRecord:
+    return StepRecord(
+        step=number, of=9, loss_nats=0.5 / number, learning_rate=1e-3, gradient_norm=1.0, tokens=600, trained_tokens=6,
+        seconds=2.0, memory_bytes=2_100_000_000, heldout_loss_nats=heldout,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_training_tells_loss_heldout_loss_rate_and_memory_as_it_goes(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
+    records = [step(1), step(2, heldout=0.75), *(step(number) for number in range(3, 10))]
+    for _ in ProgressDisplay(console, Clock())(records, "training"):
+        if terminal:
+            time.sleep(0.15)  # a bar is drawn once the work has taken a second
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "held out 0.750, 300 tokens/s, 2.1 GB" in said
+    assert "left" in said and "loss 0.0" in said
+    assert "held out" not in News().of(step(1)) and News().of(7) == ""
 
 
 def test_short_work_says_nothing() -> None:
