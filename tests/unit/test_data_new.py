@@ -126,3 +126,46 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
     assert draft(seen).name == "my-rows" and draft(seen, "tone-2").name == "tone-2"
     with pytest.raises(RequestError, match="is no name"):
         draft(seen, "My Tone")
+
+
+def test_rows_that_a_program_holds_are_kept_in_the_workspace_and_the_recipe_runs(tmp_path: Path) -> None:
+    import pandas
+    from datasets import Dataset, DatasetDict
+
+    import llmops
+
+    at = Workspace.find(tmp_path / "ws", Surroundings())
+    rows = [{"text": sentence(n), "label": "ab"[n % 2]} for n in range(60)]
+    odd_rows = Dataset.from_list(rows).filter(lambda row: row["label"] == "a", keep_in_memory=True)
+    seen, text = llmops.new(Dataset.from_list(rows), "held", at)
+    assert seen.shape == Labelled() and seen.rows == 60
+    manifest = prepare(parse_recipe(text, "x"), at)
+    assert manifest.rows_read == 60 and manifest.name == "held"
+    assert llmops.new(rows, "again", at)[0].file == llmops.new(pandas.DataFrame(rows), "again", at)[0].file == seen.file
+    with pytest.raises(RequestError, match="2 sets of rows"):
+        llmops.new(DatasetDict(train=odd_rows, test=odd_rows), "two", at)
+    with pytest.raises(RequestError, match="is no table of rows"):
+        llmops.new(7, "seven", at)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "objective"),
+    [
+        ([{"prompt": sentence(n), "chosen": sentence(n + 1), "rejected": sentence(n + 2)} for n in range(60)], "preference", "dpo"),
+        ([{"prompt": sentence(n), "completion": sentence(n + 99), "label": n % 2 == 0} for n in range(60)], "thumbs", "kto"),
+        ([{"conversations": [{"from": "human", "value": sentence(n)}, {"from": "gpt", "value": "ho"}]} for n in range(60)], "sharegpt", "sft"),
+        ([{"data": {"text": sentence(n)}, "marks": [{"choice": "ab"[n % 2]}]} for n in range(60)], "labelled", "sft"),
+        ([{"body": sentence(n)} for n in range(60)], "text", "sft"),
+    ],
+)  # fmt: skip
+def test_every_shape_is_recognised_and_its_recipe_prepares(
+    tmp_path: Path, rows: list[dict[str, object]], kind: str, objective: str
+) -> None:
+    recipe = draft(look(lines(tmp_path / "a.jsonl", rows)))
+    assert (recipe.data.sources[0].shape and recipe.data.sources[0].shape.kind, recipe.objective.kind) == (
+        kind,
+        objective,
+    )
+    again = parse_recipe(recipe_yaml(recipe), "x")
+    assert again == recipe
+    assert prepare(again, Workspace.find(tmp_path / "ws", Surroundings())).rows_train > 20
