@@ -18,12 +18,20 @@ from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.data.new import Look
+    from llmops.data.objects import Rows
 
 
-def new(file: Path, name: str | None, at: Workspace, columns: dict[str, str] | None = None) -> tuple[Look, str]:
-    """Look at a file of rows; (what was found, a recipe for it as YAML). `columns` says which column is what."""
+def new(
+    rows: Path | str | Rows, name: str | None, at: Workspace, columns: dict[str, str] | None = None
+) -> tuple[Look, str]:
+    """Look at rows; (what was found, a recipe for them as YAML). `columns` says which column is what.
+
+    `rows` is a file; or a `datasets.Dataset`, a table or a list of dictionaries, which the workspace then keeps.
+    """
     from llmops.data.new import draft, look, recipe_yaml
+    from llmops.data.objects import keep_rows
 
+    file = Path(rows) if isinstance(rows, Path | str) else keep_rows(rows, at.root / "uploads")
     found = look(file, **(columns or {}))
     return found, recipe_yaml(draft(found, name))
 
