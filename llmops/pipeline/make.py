@@ -111,12 +111,13 @@ def _train_together(plan: Plan, at: Workspace, run_id: str) -> Run:
     """Start the planned number of processes on this machine; each of them is `llmops train --resume RUN`."""
     from llmops.training.processes import launch
 
-    code = launch(["-m", "llmops", "train", "--resume", run_id, "--workspace", str(at.root)], plan.knobs)
+    ended = launch(["-m", "llmops", "train", "--resume", run_id, "--workspace", str(at.root)], plan.knobs)
     run = at.run(run_id)
-    if code and run.status != "interrupted":
+    if ended is not None and at.events(run_id)[-1].kind != "interrupted":
+        said = ended.said or run.note or "it left no word"
         raise LlmopsError(
-            f"one of {plan.knobs.processes} processes ended with exit code {code}: {run.note or 'it left no word'}",
-            f"see what it said above, and go on with --resume {run_id}",
+            f"process {ended.rank} of {plan.knobs.processes} ended with exit code {ended.code}: {said}",
+            f"go on with --resume {run_id}",
         )
     return run
 

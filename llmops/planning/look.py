@@ -22,13 +22,14 @@ def look(
     world: Surroundings,
     start: tuple[str, Path] | None = None,
 ) -> Looked:
-    """Measure this machine, open the base (fetching and converting it the first time), tokenise the training rows.
+    """Measure this machine, open the base (converted the first time), tokenise and check the training rows.
 
     `start` is what the recipe starts from: its name, and its folder.
     """
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names
     from llmops.lm.base import load_tokenizer, template_of
+    from llmops.lm.check import refuse
     from llmops.lm.lessons import lessons
     from llmops.lm.render import Renderer
 
@@ -36,6 +37,7 @@ def look(
     tokenizer = load_tokenizer(base.folder)
     template = template_of(tokenizer)
     renderer = Renderer(tokenizer, template)
+    refuse(rows, [renderer.row(row) for row in rows], renderer)
     taught = lessons(renderer, list(world.track(rows, "reading rows", len(rows))), recipe.objective)
     return Looked(
         machine=machine.look(wishes.device),

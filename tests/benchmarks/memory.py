@@ -26,32 +26,8 @@ from llmops.store.workspace import Workspace
 
 GOAL = 0.15
 STEPS = 3
-WORDS = [
-    "time",
-    "year",
-    "people",
-    "way",
-    "day",
-    "man",
-    "thing",
-    "woman",
-    "life",
-    "child",
-    "world",
-    "school",
-    "state",
-    "family",
-    "student",
-    "group",
-    "country",
-    "problem",
-    "hand",
-    "part",
-    "place",
-    "case",
-    "week",
-    "company",
-]
+NOUNS = "time year people way day man thing woman life child world school state family student group country problem hand"
+WORDS = NOUNS.split()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from llmops.core.outcome import ComparisonLine, EndpointCheck, Outcome, SideBySi
 from llmops.core.report import Score, Subject
 from llmops.core.run import StepRecord
 from llmops.core.version import Promotion
-from llmops.core.views import TokenView
+from llmops.core.views import RoundTrip, RowView, SetView, TokenView
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -135,9 +135,49 @@ def test_health_shows_both_windows_and_its_findings() -> None:
     assert "0.9 s" in text
 
 
+ROW_VIEW = RowView(
+    number=0,
+    id="r1",
+    source="path:x.csv",
+    line=2,
+    tokens=(TokenView(text="hi\n", id=1), TokenView(text=" yes", id=2, trained=True)),
+    end_trained=True,
+    round_trip=RoundTrip(same=True),
+)
+
+
 def test_tokens_of_a_row_show_what_is_learnt_without_colour_too() -> None:
-    text = drawn([TokenView(text="hi\n", id=1), TokenView(text=" yes", id=2, trained=True)])
+    text = drawn(ROW_VIEW)
     assert "2 tokens, of which training learns 1 (green): [ yes]" in text
+    assert "the end token is trained" in text and "gives the same tokens" in text
+
+
+def test_a_row_that_is_left_out_or_differs_from_the_template_says_so() -> None:
+    other = RoundTrip(same=False, at=7, ours="a<end>", theirs="a <end>")
+    text = drawn(ROW_VIEW.replace(left_out=True, end_trained=False, fault="would train on nothing", round_trip=other))
+    for said in ("training learns 0", "left out", "no end token", "train on nothing", "differs at token 7", "a <end>"):
+        assert said in text
+
+
+def test_a_set_under_the_microscope_is_counted() -> None:
+    seen = SetView(
+        dataset="ds-1",
+        base="tiny",
+        rows=1200,
+        tokens=10_000,
+        trained=2_500,
+        shortest=7,
+        longest=90,
+        left_out=3,
+        end_trained=1200,
+        round_trips=1000,
+        same=999,
+        first_other=17,
+        faults={"begin twice": 2},
+    )
+    text = drawn(seen)
+    for said in ("25.0% of all", "3 left out", "999 of 1,000 rows", "--row 17", "2 begin twice", "1,200 of 1,200"):
+        assert said in text
 
 
 def test_tokens_of_a_reply_show_probability_and_alternatives() -> None:
