@@ -26,7 +26,7 @@ from llmops.store.workspace import Workspace
 
 GOAL = 0.15
 STEPS = 3
-NOUNS = "time year people way day man thing woman life child world school state family student group country problem hand"
+NOUNS = "time year people way day man thing woman life child world school state family student group country problem"
 WORDS = NOUNS.split()
 
 
