@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import side_by_side as side_by_side
     from llmops.pipeline import stop as stop
     from llmops.pipeline import train as train
+    from llmops.pipeline import train_seeds as train_seeds
     from llmops.store.workspace import Workspace as Workspace
 
 __version__ = "0.1.0"
@@ -110,7 +111,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_dropped inspect_reply
         inspect_row inspect_set listing load measure_cheap new outcome pick plan predict prepare promote prove register
-        rollback run serve show side_by_side stop train""",
+        rollback run serve show side_by_side stop train train_seeds""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "LlmopsError Refusal RequestError",

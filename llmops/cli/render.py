@@ -15,7 +15,7 @@ from llmops.cli.tokens import reply_picture, row_picture, set_picture
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
 from llmops.core.health import HealthReport, Window
-from llmops.core.outcome import Outcome
+from llmops.core.outcome import Outcome, Seeds
 from llmops.core.plan import Plan
 from llmops.core.proof import Proof
 from llmops.core.report import EvalReport
@@ -84,6 +84,17 @@ def run(value: Run) -> RenderableType:
             **({"note": value.note} if value.note else {}),
         }
     )
+
+
+def seeds(value: Seeds) -> RenderableType:
+    """The seeds of a plan side by side, and how far apart chance puts them."""
+    metric = value.runs[0].score.metric
+    made = table("seed", metric, "95 % interval", "held-out loss", "run", title=f"plan {value.plan} by seed")
+    for one in value.runs:
+        loss = "" if one.heldout_loss_nats is None else f"{one.heldout_loss_nats:.4f}"
+        interval = f"{one.score.low:.3f} to {one.score.high:.3f}"
+        made.add_row(str(one.seed), f"{one.score.value:.3f}", interval, loss, text(one.run))
+    return Group(made, text(f"mean {value.mean:.4f}, standard deviation between seeds {value.deviation:.4f}", "dim"))
 
 
 def version(value: ModelVersion) -> RenderableType:
@@ -253,6 +264,7 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     DatasetManifest: dataset,
     Plan: plan,
     Run: run,
+    Seeds: seeds,
     EvalReport: scores.report,
     Comparison: scores.comparison,
     ModelVersion: version,

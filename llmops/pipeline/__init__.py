@@ -8,6 +8,7 @@ from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
 from llmops.pipeline.prove import prove
+from llmops.pipeline.seeds import train_seeds
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "side_by_side",
     "stop",
     "train",
+    "train_seeds",
 ]
