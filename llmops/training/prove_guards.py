@@ -107,7 +107,7 @@ def nothing_bad_is_saved(size: Size, folder: Path) -> CheckResult:
         doing.optimiser.state[weight]["exp_avg"].view(-1)[0] = NAN
     refused += refuses(writers[0])
     left = sum(path.exists() for path in (adapter, *checkpoint.found(state)))
-    return caught("NaN is never saved", refused - left, 3, alarms, len(writers))
+    return caught("NaN is never saved", max(0, refused - left), 3, alarms, len(writers))
 
 
 def refuses(act: Callable[[], object]) -> bool:

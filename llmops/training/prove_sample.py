@@ -133,7 +133,7 @@ def sample_plan(steps: int, checkpoint_every: int, dropout: float) -> Plan:
         pack_tokens=128,
         max_memory_bytes=2**60,
         checkpoint_every=checkpoint_every,
-        look_every=2,
+        look_every=4,
         patience=100,
         tracker="none",
         seed=0,
