@@ -120,7 +120,7 @@ def test_as_many_processes_as_planned_must_have_been_started(two: tuple[Plan, Ru
 
 def test_the_shares_of_a_team_are_everything_once() -> None:
     shares = [list(Team(rank, 3).share(range(10))) for rank in range(3)]
-    assert sorted(sum(shares, [])) == list(range(10))
+    assert sorted(item for share in shares for item in share) == list(range(10))
     assert list(ALONE.share("abc")) == ["a", "b", "c"] and ALONE.most(7) == 7 and ALONE.from_first(b"x") == b"x"
 
 
