@@ -155,13 +155,13 @@ def shard_base(model: Any, knobs: Knobs) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    if knobs.method.kind in ("full", "qlora"):
+        why = (
+            "lays frozen weights in parts, and full tuning has none" if knobs.method.kind == "full" else "needs 16 bits"
+        )
+        raise RequestError(f"training.shard full {why}", "take another method, or leave training.shard out")
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     blocks = inner.get_decoder().layers
-    if any(weight.requires_grad and "lora" not in name for name, weight in blocks.named_parameters()):
-        raise RequestError(
-            "training.shard full keeps what is trained whole on every process, so it does not help full tuning",
-            "take a LoRA method, or leave training.shard out",
-        )
     mesh = init_device_mesh("cuda" if knobs.device.startswith("cuda") else "cpu", (knobs.processes,))
     for block in blocks:
         fully_shard(block, mesh=mesh, ignored_params={weight for weight in block.parameters() if weight.requires_grad})
