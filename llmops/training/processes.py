@@ -133,6 +133,9 @@ def joined(knobs: Knobs, environ: Mapping[str, str] = os.environ) -> Iterator[Te
         return
     import torch
 
+    if torch.distributed.is_initialized():  # whoever called us has met the others already
+        yield Team(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        return
     backend = "nccl" if knobs.device.startswith("cuda") else "gloo"
     if backend == "nccl":
         torch.cuda.set_device(int(environ["LOCAL_RANK"]))
@@ -155,11 +158,12 @@ def shard_base(model: Any, knobs: Knobs) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    if knobs.method.kind in ("full", "qlora"):
-        why = (
-            "lays frozen weights in parts, and full tuning has none" if knobs.method.kind == "full" else "needs 16 bits"
+    refused = {"full": "full tuning has no frozen weights", "qlora": "weights of 4 bits cannot be laid in parts"}
+    if knobs.method.kind in refused:
+        raise RequestError(
+            f"training.shard full is for frozen weights of 16 or 32 bits: {refused[knobs.method.kind]}",
+            "take another method, or leave training.shard out",
         )
-        raise RequestError(f"training.shard full {why}", "take another method, or leave training.shard out")
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     blocks = inner.get_decoder().layers
     mesh = init_device_mesh("cuda" if knobs.device.startswith("cuda") else "cpu", (knobs.processes,))
