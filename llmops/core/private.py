@@ -37,8 +37,7 @@ PATTERNS = {
 GATE = r"@|\p{Nd}(?:[^\p{Nd}\n]{0,3}\p{Nd}){6}|\d\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:|[A-Z]{2}\d{2}|" + KEY_GATE
 # "picture@2x.png" is no address.
 FILE_ENDINGS = frozenset(
-    ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "ts", "json", "html", "htm", "md", "txt", "py")
-    + ("pdf", "zip", "gz", "mp4")
+    ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "ts", "json", "html", "md", "txt", "py", "pdf")
 )
 NANP = r"(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}"
 DATE = (
@@ -206,7 +205,7 @@ def _phones_in(text: str, start: int, end: int, found: str, regions: Sequence[st
         return
     before = _before(text, start)
     called = bool(compiled(CALLED).search(before))
-    if not called and compiled(NUMBERED).search(before):
+    if not called and (compiled(NUMBERED).search(before) or compiled(VERSIONED).search(before)):
         return
     american = compiled(NANP).search(found) if "US" in regions else None
     if american and not found[: american.start()].strip("(") and not found[american.end() :]:
@@ -225,10 +224,11 @@ def _phones_in(text: str, start: int, end: int, found: str, regions: Sequence[st
 def _valid_numbers(found: str, region: str, called: bool) -> Iterator[tuple[int, int]]:
     import phonenumbers
 
-    # Where somebody says "call", a number that is possible will do; else it must be one that is assigned.
-    leniency = phonenumbers.Leniency.POSSIBLE if called else phonenumbers.Leniency.VALID
+    # With a plus, or where somebody says "call", a possible number will do; else it must be one that is assigned.
+    sure = called or found.startswith("+")
+    leniency = phonenumbers.Leniency.POSSIBLE if sure else phonenumbers.Leniency.VALID
     for match in phonenumbers.PhoneNumberMatcher(found, region, leniency=leniency, max_tries=4):
-        if called or found.startswith("+") or not _is_book(match.raw_string):
+        if sure or not _is_book(match.raw_string):
             yield match.start, match.end
 
 

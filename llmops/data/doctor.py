@@ -145,7 +145,7 @@ def _treated(
 def _decide(doctor: LabelDoctor, treatments: Sequence[Treatment], suspects: int) -> tuple[Done, str]:
     """What is done, and the sentence that says why."""
     if isinstance(doctor, KeepLabels):
-        return "nothing", f"{suspects:,} labels look wrong. The recipe keeps every row."
+        return "nothing", f"{suspects:,} labels are worth a look, the first ones most. Every row is kept."
     tried = treatments[0]
     change = f"{tried.change.value:+.2%} ({tried.change.low:+.2%} to {tried.change.high:+.2%})"
     what = f"To {tried.kind} {tried.rows:,} rows changes cross-validated accuracy by {change}"
