@@ -8,7 +8,7 @@ training fold rows are found and treated, and the model of the treated fold is j
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +24,6 @@ from llmops.data.features import Features, fit, folds, out_of_fold
 FOLDS = 5
 INNER_FOLDS = 3
 MOST_ROWS = 20_000  # looked at; a larger set is judged by the rows with the smallest hashes
-SHOWN_ISSUES = 500
 FEWEST_OF_A_LABEL = 2 * FOLDS
 
 
@@ -91,7 +90,7 @@ def find_suspects(targets_N: np.ndarray, chances_NK: np.ndarray) -> list[Suspect
     order = np.lexsort((np.arange(len(targets_N)), quality_N))
     return [
         Suspect(int(row), int(others_NK[row].argmax()), float(quality_N[row]))
-        for row in order[wrong_N[order]][:SHOWN_ISSUES]
+        for row in order[wrong_N[order]]
     ]
 
 
@@ -101,7 +100,7 @@ def rank(targets_N: np.ndarray, chances_NK: np.ndarray) -> np.ndarray:
     return suspicion_N
 
 
-def treat(rows: Iterable[Row], diagnosis: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
+def treat(diagnosis: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
     """({row id: why it is dropped}, {row id: new label}), as the diagnosis decided."""
     issues = diagnosis.issues[: _treated_rows(diagnosis)]
     if diagnosis.done == "drop":
