@@ -12,7 +12,7 @@ from llmops.core.errors import RequestError
 
 
 def inspect(
-    ref: Annotated[str, Argument(metavar="REF", help="A dataset (with --row), or a version or run (with --prompt).")],
+    ref: Annotated[str, Argument(metavar="REF", help="A dataset, or a version or run (with --prompt).")],
     row: Annotated[int | None, Option("--row", metavar="N", help="Number of a training row, from 0.")] = None,
     base: Annotated[
         str | None, Option("--base", help="Whose tokens to show for a row; the default base if left out.")
@@ -23,19 +23,22 @@ def inspect(
     ] = None,
     session: FetchingSession = FetchingSession(),
 ) -> None:
-    """See tokens: of a row, which of them training learns; of a reply, how likely each was and what else might come.
+    """See tokens: of a data set or a row, which of them training learns; of a reply, how likely each was.
 
     Example: llmops inspect last --row 0
     """
-    if (row is None) == (prompt is None):
+    if row is not None and prompt is not None:
         raise RequestError(
-            "inspect needs either --row or --prompt", "llmops inspect last --row 0; llmops inspect tone --prompt TEXT"
+            "inspect takes --row or --prompt, not both",
+            "llmops inspect last --row 0; llmops inspect tone --prompt TEXT",
         )
     if prompt is not None:
         session.show(llmops.inspect_reply(ref, prompt, reply, session.at))
         return
-    assert row is not None
-    session.show(llmops.inspect_row(ref, row, base, session.at))
+    if row is not None:
+        session.show(llmops.inspect_row(ref, row, base, session.at))
+        return
+    session.show(llmops.inspect_set(ref, base, session.at))
 
 
 def show(

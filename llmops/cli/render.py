@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from llmops.cli import scores, words
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
-from llmops.cli.tokens import token_picture
+from llmops.cli.tokens import reply_picture, row_picture, set_picture
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, Message
 from llmops.core.health import HealthReport, Window
@@ -21,7 +21,7 @@ from llmops.core.proof import Proof
 from llmops.core.report import EvalReport
 from llmops.core.run import Run
 from llmops.core.version import ModelVersion, Promotion
-from llmops.core.views import TokenView
+from llmops.core.views import RowView, SetView, TokenView
 
 
 def plan(value: Plan) -> RenderableType:
@@ -161,7 +161,7 @@ def listing(values: Sequence[Any]) -> RenderableType:
     if not values:
         return text("nothing yet")
     if isinstance(values[0], TokenView):
-        return token_picture(values)
+        return reply_picture(values)
     lines = [LINES.get(type(value), fields_line)(value) for value in values]
     made = table(*lines[0])
     for line in lines:
@@ -242,6 +242,8 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     Promotion: promotion,
     HealthReport: health,
     Proof: proof,
+    RowView: row_picture,
+    SetView: set_picture,
     Outcome: scores.outcome,
     dict: pairs,
     list: listing,

@@ -27,14 +27,14 @@ ISSUED = (
     r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",  # JSON web token
     r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----|$)",
 )
-# A value that stands behind its name: `password: …`, `api_key="…"`, `Bearer …`, `scheme://user:password@host`.
+# A value that stands behind its name: `password: …`, `api_key="…"`, `Bearer …`; and `scheme://user:password@host`.
 NAMED = (
     r"(?i)\b(?:(?:[a-z0-9]+[_-])*(?:api[ _-]?key|secret(?:[ _-]?key)?|access[ _-]?key|auth[ _-]?token|access[ _-]?token"
     r"|private[ _-]?key|token|passw(?:or)?d|passwort|pwd))[\"']?[ \t]*(?:[:=]|=>|\bis\b)[ \t]*[\"'`]?"
     r"([^\s\"'`,;<>(){}\[\]]{8,})",
     r"(?i)\bbearer[ \t]+([A-Za-z0-9._~+/=-]{16,})",
-    r"\b[a-z][a-z0-9+.-]*://[^\s/:@]+:([^\s/@]{3,})@",
 )
+IN_ADDRESS = r"\b[a-z][a-z0-9+.-]*://[^\s/:@]*:([^\s/@]{3,})@"
 KEY_GATE = (
     r"(?i:AKIA|ASIA|AGPA|AIDA|AROA|gh[pours]_|github_pat_|glpat-|xox[abeoprs]-|slack\.com/services|k_live_|k_test_|AIza|ya29"
     r"|sk-|hf_|npm_|pypi-|dop_v1_|SG\.|:AA|eyJ|PRIVATE KEY|key|secret|token|passw|pwd|bearer|://[^\s/]*@)"
@@ -47,6 +47,8 @@ def find_keys(text: str) -> Iterator[tuple[int, int]]:
         return
     for match in _compiled("|".join(ISSUED)).finditer(text):
         yield match.start(), match.end()
+    for match in _compiled(IN_ADDRESS).finditer(text):
+        yield match.start(1), match.end(1)
     for pattern in NAMED:
         for match in _compiled(pattern).finditer(text):
             if _is_secret(match.group(1)):

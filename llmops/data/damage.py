@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 # How the control tokens of chat templates are spelt, those of every family that we know.
 RENDERED = re.compile(
@@ -21,6 +22,7 @@ SPREADSHEET = frozenset(
 LATIN_FIRST = re.compile("[ÂÃâÐÑðÎ][\x80-¿€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]")
 
 
+@lru_cache(maxsize=256)  # a row's text is its turn too, and labels and questions come again
 def damage(text: str) -> str:
     """What is wrong with a text, or nothing where it looks whole."""
     for sign in SIGNS:

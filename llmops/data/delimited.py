@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from llmops.core.errors import RequestError
 from llmops.data.record import Record, text_lines, unreadable
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
+EXCEL_SAYS = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of some of its exports
 # A quoted cell may run over lines, but an unclosed quote must not swallow the rest of the file.
 LONGEST_CELL_LINES = 1000
 
@@ -25,7 +27,11 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
     number, text, fault = lines[start]
     if fault:
         raise RequestError(f"{path.name}, line {number}: {fault}", "save the file as UTF-8")
-    delimiter = sniff(lines[start : start + 20])
+    said = EXCEL_SAYS.fullmatch(text)
+    if said and len(lines) > start + 1:
+        start += 1
+        number, text, _ = lines[start]
+    delimiter = said[1] if said else sniff(lines[start : start + 20])
     header = [name.strip() for name in _cells(text, delimiter) or []]
     twice = sorted({name for name in header if header.count(name) > 1})
     if not header or twice:

@@ -32,8 +32,8 @@ def unpack(data: list[Any]) -> Mapped:
     if len(data) == 1:
         row_id, source, line, step, reason, text = data[0]
         return DroppedRow(id=row_id, source=source, line=line, step=step, reason=reason, text=text)
-    row = Example(*data)
-    return row._replace(turns=tuple([(role, text) for role, text in row.turns]))
+    part, source, line, turns, *others = data
+    return Example(part, source, line, tuple([(role, text) for role, text in turns]), *others)
 
 
 def store_lines(path: Path, lines: Iterable[Any]) -> None:

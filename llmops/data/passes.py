@@ -136,9 +136,9 @@ def _write(job: Job, chunk: Chunk, rows: Sequence[Mapped], history: Sequence[tup
 def tally_steps(rows: Sequence[Mapped], history: Sequence[tuple[str, list[Change]]]) -> dict[str, Tally]:
     """What each step did, by name: `read` and `map` too. A kind that a recipe lists twice counts as `kind 2`."""
     tallies = {"read": Tally(rows_in=len(rows)), "map": Tally()}
-    early = [row for row in rows if not isinstance(row, Example) and row.step in tallies]
-    for row in early:
-        tallies[row.step].drop(row)  # type: ignore[union-attr]
+    for early in rows:
+        if not isinstance(early, Example) and early.step in tallies:
+            tallies[early.step].drop(early)
     left = tallies["map"].rows_in = len(rows) - tallies["read"].dropped.total()
     left -= tallies["map"].dropped.total()
     for step, changes in history:

@@ -37,6 +37,14 @@ class ScoringModel(Protocol):
         """(sum of log-probabilities in nats, tokens) of each reply with its end token; prompt () is no context."""
         ...
 
+    def reply_gains(self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track) -> list[float]:
+        """By how many nats each reply is likelier than it was to the base: 0 where the model is a base."""
+        ...
+
+    def text_logprobs(self, texts: Sequence[str], track: Track) -> list[tuple[float, int]]:
+        """(sum of log-probabilities in nats, tokens) of each running text, its end token not counted."""
+        ...
+
     def inspect_reply(self, prompt: Sequence[Message], reply: str, top: int = 5) -> list[TokenView]:
         """Each token of a reply with its probability and the likeliest others."""
         ...

@@ -53,6 +53,15 @@ class ScriptedModel:
         tracked = track(pairs, "scoring replies", len(pairs))
         return [(self.logprob(prompt, reply), len(reply.split()) + 1) for prompt, reply in tracked]
 
+    def reply_gains(self, pairs: Sequence[tuple[Prompt, str]], track: Track = silent) -> list[float]:
+        """`logprob` of each reply, less that of `one_bit_a_byte`, which is the base here."""
+        tracked = track(pairs, "scoring replies", len(pairs))
+        return [self.logprob(prompt, reply) - one_bit_a_byte(prompt, reply) for prompt, reply in tracked]
+
+    def text_logprobs(self, texts: Sequence[str], track: Track = silent) -> list[tuple[float, int]]:
+        """`logprob` of each text after nothing, and its words."""
+        return [(self.logprob((), text), len(text.split())) for text in track(texts, "scoring texts", len(texts))]
+
     def inspect_reply(self, prompt: Prompt, reply: str, top: int = 5) -> list[TokenView]:
         """One token a word and the end token, all equally likely, with no others."""
         words = [*reply.split(), ""]

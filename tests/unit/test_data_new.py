@@ -10,7 +10,7 @@ import pytest
 
 from llmops.core.context import Surroundings
 from llmops.core.errors import RequestError
-from llmops.core.sources import Conversation, Labelled, PromptReply
+from llmops.core.sources import Alpaca, Conversation, Labelled, PlainText, PromptReply, Rated
 from llmops.core.tasks import Classify, Reply
 from llmops.data.new import draft, look, recipe_yaml
 from llmops.data.prepare import prepare
@@ -54,7 +54,7 @@ def test_labelled_texts_are_seen_with_their_reason_and_the_recipe_runs(
 
 def test_prompts_with_replies_and_conversations_are_seen(tmp_path: Path) -> None:
     pairs = [{"instruction": sentence(n), "input": "", "output": sentence(n + 500)} for n in range(60)]
-    assert look(lines(tmp_path / "a.jsonl", list(pairs))).shape == PromptReply(prompt="instruction", reply="output")
+    assert look(lines(tmp_path / "a.jsonl", list(pairs))).shape == Alpaca(input="input")
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     chats = [{"talk": [{**turns[0], "content": sentence(n)}, turns[1]], "lang": "ab"[n % 2]} for n in range(60)]
     seen = look(lines(tmp_path / "b.jsonl", list(chats)))
@@ -82,8 +82,11 @@ def test_what_is_unclear_is_asked_with_columns_and_flags(tmp_path: Path) -> None
         look(texts)
     assert look(texts, text="title").shape == Labelled(text="title", label="topic")
     numbers = table(tmp_path / "n.csv", ["text", "score"], [[sentence(n), n / 7] for n in range(60)])
+    assert look(numbers).shape == Rated(text="text", number="score")
     with pytest.raises(RequestError, match="no column looks like a label"):
-        look(numbers)
+        look(table(tmp_path / "m.csv", ["text", "width"], [[sentence(n), n / 7] for n in range(60)]))
+    assert look(tmp_path / "m.csv", number="width").shape == Rated(text="text", number="width")
+    assert look(tmp_path / "m.csv", text="text").shape == PlainText(text="text")
     with pytest.raises(RequestError, match="cannot be the label"):
         look(numbers, label="score")
     with pytest.raises(RequestError, match="--reply is not given"):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
 from llmops.core.method import Training
-from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes
+from llmops.core.plan import BaseModelRecord, Machine, Plan, Wishes, leaves
 from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, Source
 from llmops.core.tasks import Classify
@@ -52,7 +52,8 @@ def looked(tokens: list[int], machine: Machine = MACHINE) -> Looked:
 
 def test_every_knob_has_a_decision_with_a_sentence() -> None:
     made = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes())
-    assert {decision.field for decision in made.decisions} == set(Knobs.model_fields)
+    assert {decision.field for decision in made.decisions} == {field for field, _ in leaves(made.knobs)}
+    assert {"method", "method.rank", "objective", "objective.roles", "seed"} <= {one.field for one in made.decisions}
     assert all(decision.because for decision in made.decisions)
 
 

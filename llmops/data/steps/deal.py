@@ -44,20 +44,23 @@ def side_of(group: str, heldout_share: float) -> Side:
 
 
 def sign(step: Deal, rows: Sequence[Example]) -> dict[str, np.ndarray]:
-    """19 bytes a row: its id, a hash of its text, the number of its source, and whether it is held out."""
+    """20 bytes a row: its id, a hash of its text, the number of its source, and whether its group and its text by
+    themselves would be held out."""
+    texts = [hash64(fold(row.text)) for row in rows]
     return {
         "id": np.array([number_of_id(row.id) for row in rows], np.uint64),
-        "text": np.array([hash64(fold(row.text)) for row in rows], np.uint64),
+        "text": np.array(texts, np.uint64),
         "part": np.array([row.part for row in rows], np.uint16),
         "heldout": np.array([side_of(row.group, step.heldout_share) == "heldout" for row in rows], bool),
+        "text_heldout": np.array([text < step.heldout_share * 2**64 for text in texts], bool),
     }
 
 
 def decide(step: Deal, signs: Signs, spared: Collection[int]) -> Iterator[tuple[int, str]]:
     """(place, reason) of every row that goes: met twice, a text of the other side, over the number asked for.
 
-    Where a text stands on both sides, because groups were given, the held-out rows stay, whoever is spared. Of the
-    others those with the smallest id stay, which is a hash; spared ones first.
+    Where a text stands on both sides, because groups were given, it stays on the side that its own hash says, whoever
+    is spared. Of the others those with the smallest id stay, which is a hash; spared ones first.
     """
     ids, texts = signs.column("id"), signs.column("text")
     part, heldout = signs.column("part"), signs.column("heldout")
@@ -65,7 +68,9 @@ def decide(step: Deal, signs: Signs, spared: Collection[int]) -> Iterator[tuple[
     alive = np.zeros(len(ids), bool)
     alive[np.unique(ids, return_index=True)[1]] = True
     yield from ((int(place), "duplicate") for place in np.flatnonzero(~alive))
-    leaking = alive & ~heldout & np.isin(texts, texts[alive & heldout])
+    wanted = signs.column("text_heldout")
+    torn = np.intersect1d(texts[alive & heldout], texts[alive & ~heldout])
+    leaking = alive & (heldout != wanted) & np.isin(texts, torn)
     yield from ((int(place), "same text on the other side") for place in np.flatnonzero(leaking))
     alive &= ~leaking
     for number, most in enumerate(step.most_rows):

@@ -53,7 +53,7 @@ def shingles(texts: Sequence[str]) -> Shingles:
     pairs = _mixed(hashes[:-1] * U64(BASE) + hashes[1:])[together]
     alone = np.flatnonzero(counts == 1)
     single = _mixed(hashes[np.searchsorted(owner, alone)]) if len(alone) else np.empty(0, U64)
-    wordless = np.array([at for at in np.flatnonzero(counts == 0) if texts[at].strip()], int)
+    wordless = np.array([at for at in np.flatnonzero(counts == 0).tolist() if texts[at].strip()], np.int64)
     signs = np.array([hash64(texts[at].strip()) for at in wordless], U64)
     owners = np.r_[owner[1:][together], alone, wordless]
     values = np.r_[pairs, single, signs]
@@ -114,4 +114,5 @@ def _mixed(values: np.ndarray) -> np.ndarray:
     values = values * U64(0xFF51AFD7ED558CCD)
     values = values ^ (values >> U64(33))
     values = values * U64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> U64(33))
+    mixed: np.ndarray = values ^ (values >> U64(33))
+    return mixed

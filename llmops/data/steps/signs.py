@@ -33,7 +33,8 @@ class StoredColumns(Mapping[str, np.ndarray]):
         self.stem = stem
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.load(f"{self.stem}.{name}.npy", mmap_mode="r")
+        values: np.ndarray = np.load(f"{self.stem}.{name}.npy", mmap_mode="r")
+        return values
 
     def __iter__(self) -> Iterator[str]:
         return (path.name.split(".")[-2] for path in sorted(self.stem.parent.glob(f"{self.stem.name}.*.npy")))

@@ -1,0 +1,141 @@
+"""`Decoder`: the blocks of a transformers model by hand, as one function of autograd over a whole pack.
+
+The transformers model stays what holds the weights, and the reference: `tests/unit/test_fast.py` compares hidden states
+and gradients. A model that is not one of `FAMILIES`, or carries anything but plain LoRA, has no fast decoder and goes
+through transformers' own forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmops.core.errors import LlmopsError
+from llmops.lm.fast.block import AllFactors, Block, Kept, Pass, backward, forward
+from llmops.lm.fast.families import FAMILIES, Stack
+from llmops.lm.fast.plain import Plain, Turn
+from llmops.lm.fast.spans import groups_of
+from llmops.lm.fast.square import Factors, Square
+
+
+class Decoder:
+    """Frozen blocks with the LoRA that they carry at the moment of a call."""
+
+    def __init__(self, inner: Any, passes: Plain) -> None:
+        """`inner`: a causal language model of transformers, with PEFT's layers in it or without."""
+        self.inner = inner
+        self.passes = passes
+        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Square)
+
+    def factors(self) -> list[list[list[Factors | None]]]:
+        """Of each layer and square, the adapters that are switched on now; copied into the squares."""
+        found = []
+        for block, layers in zip(self.stack.blocks, self.stack.layers, strict=True):
+            of_block = []
+            for square, members in zip(block.squares(), layers, strict=True):
+                of_square = [factors_of(layer) for layer in members]
+                square.refresh(of_square)
+                of_block.append(of_square)
+            found.append(of_block)
+        return found
+
+    def __call__(self, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]) -> Tensor:
+        """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on."""
+        with torch.no_grad():
+            factors = self.factors()
+            step = Pass(self.passes, groups_of(paths), self._turns(positions))
+            embedded_TD = self.stack.embed(torch.tensor(ids))
+        trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
+        return Blocks.apply(self.stack, step, factors, embedded_TD, *trained)
+
+    def _turns(self, positions: Sequence[int]) -> dict[str, Turn]:
+        at = torch.tensor([list(positions)])
+        return {name: Turn(*make(at)) for name, make in self.stack.turns.items()}
+
+
+def each(factors: Sequence[AllFactors]) -> Iterator[Factors]:
+    """Every factor that is there, in the order of layers."""
+    return (factor for layer in factors for square in layer for factor in square if factor is not None)
+
+
+def factors_of(layer: Any) -> Factors | None:
+    """The LoRA of a layer as PEFT holds it; None where there is none or it is switched off."""
+    if not hasattr(layer, "lora_A") or layer.disable_adapters or not layer.active_adapters:
+        return None
+    (name,) = layer.active_adapters
+    return Factors(layer.lora_A[name].weight, layer.lora_B[name].weight, float(layer.scaling[name]))
+
+
+class Blocks(torch.autograd.Function):
+    """All blocks and the last norm. The frozen input needs no gradient; the factors get theirs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, stack: Stack, step: Pass, factors: Sequence[AllFactors], x_TD: Tensor, *trained: Tensor
+    ) -> Tensor:
+        ctx.stack, ctx.step, ctx.factors = stack, step, factors
+        ctx.kept = []
+        keep = any(ctx.needs_input_grad)
+        for block in stack.blocks:
+            x_TD, kept = forward(block, step, x_TD)
+            if keep:
+                ctx.kept.append(kept)
+        ctx.last = x_TD if keep else None
+        out_TD = torch.empty_like(x_TD)
+        step.passes.norm(x_TD, stack.norm.weight, stack.norm.eps, out_TD)
+        return out_TD
+
+    @staticmethod
+    def backward(ctx: Any, dout_TD: Tensor) -> tuple[Any, ...]:
+        if ctx.last is None:
+            raise LlmopsError("this forward pass was gone back through already", "do it again for another gradient")
+        stack, step = ctx.stack, ctx.step
+        d_TD = torch.empty_like(ctx.last)
+        step.passes.norm_backward(ctx.last, stack.norm.weight, stack.norm.eps, dout_TD.contiguous(), d_TD, False)
+        ctx.last = None
+        gradients: list[list[Tensor]] = []
+        for index in reversed(range(len(stack.blocks))):
+            kept: Kept = ctx.kept.pop()
+            of_layer = list(backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index]))
+            gradients += of_layer
+        ordered = [tensor for square in reversed(gradients) for tensor in square]
+        return None, None, None, None, *ordered
+
+
+def decoder_of(inner: Any, passes: Plain) -> Decoder | None:
+    """A fast decoder of a model, or None where transformers must do it."""
+    return Decoder(inner, passes) if supports(inner) else None
+
+
+def supports(inner: Any) -> bool:
+    """Whether every layer is one that the fast decoder knows: a family of the table, frozen, at most plain LoRA."""
+    if inner.config.model_type not in FAMILIES or inner.device.type != "cpu" or inner.config.attention_dropout:
+        return False
+    return all(
+        plain_layer(layer)
+        for name, layer in inner.get_decoder().named_modules()
+        if hasattr(layer, "weight") or hasattr(layer, "base_layer")
+        if "lora_" not in name and not name.endswith("base_layer")
+    )
+
+
+def plain_layer(layer: Any) -> bool:
+    """Whether a layer is frozen and carries nothing, or one LoRA without dropout, bias or variant."""
+    base = getattr(layer, "base_layer", layer)
+    if type(base.weight) is not torch.nn.Parameter or getattr(base, "bias", None) is not None:
+        return False
+    if base.weight.requires_grad:
+        return False
+    if layer is base:
+        return True
+    names = list(getattr(layer, "lora_A", ()))
+    return (
+        len(names) == 1
+        and not layer.merged
+        and not layer.lora_variant
+        and not any(layer.lora_bias.values())
+        and all(isinstance(dropout, torch.nn.Identity) for dropout in layer.lora_dropout.values())
+    )

@@ -1,0 +1,136 @@
+"""`Compiled`: the passes of `plain.py`, each as one loop in C, built by the compiler of this machine when it is asked for.
+
+Of a layer's time outside matrix products the plain passes take three times as long (recipes/LOG.md). The library is
+built in a temporary folder and loaded from there; nothing is kept on disk, so nothing on disk can be exchanged.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmops.core.errors import LlmopsError
+from llmops.lm.fast.plain import Plain, Turn
+
+SOURCE = Path(__file__).with_name("kernels.c")
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+WIDE = "-mprefer-vector-width=512"
+DEFINES = {torch.bfloat16: ("-DBFLOAT16",), torch.float32: ()}
+
+
+def compiler() -> str | None:
+    """The C compiler of this machine, if it has one."""
+    return next((found for name in COMPILERS if (found := shutil.which(name))), None)
+
+
+@lru_cache(maxsize=len(DEFINES))
+def build(dtype: torch.dtype) -> ctypes.CDLL:
+    """The library for one type of numbers, in a second. Raises `LlmopsError` with the compiler's own words."""
+    program = compiler()
+    if program is None:
+        raise LlmopsError("there is no C compiler here", "install one, or plan on this machine anew")
+    with tempfile.TemporaryDirectory(prefix="llmops-kernels-") as folder:
+        out = Path(folder) / "kernels.so"
+        command = [program, *FLAGS, WIDE, *DEFINES[dtype], str(SOURCE), "-o", str(out), "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode:
+            raise LlmopsError(
+                f"the C compiler {program} failed: {done.stderr.strip()[:300]}",
+                "plan with '--set training.kernels=plain'",
+            )
+        return ctypes.CDLL(str(out))
+
+
+def _at(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
+
+
+def _long(*values: int) -> list[Any]:
+    return [ctypes.c_long(value) for value in values]
+
+
+class Compiled(Plain):
+    """In C, one pass over memory each, on the threads that torch uses."""
+
+    name = "compiled"
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.library = build(dtype)
+
+    def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
+        groups = x.shape[1] if x.dim() == 3 else 1
+        self.library.norm(
+            _at(x), *_long(x.stride(0)), _at(w), ctypes.c_float(eps), _at(out),
+            *_long(out.stride(0), x.shape[0], groups, x.shape[-1]),
+        )  # fmt: skip
+
+    def norm_backward(self, x: Tensor, w: Tensor, eps: float, dy: Tensor, into: Tensor, add: bool) -> None:
+        groups = x.shape[1] if x.dim() == 3 else 1
+        self.library.norm_backward(
+            _at(x), *_long(x.stride(0)), _at(w), ctypes.c_float(eps), _at(dy), *_long(dy.stride(0)), _at(into),
+            *_long(into.stride(0)), ctypes.c_int(add), *_long(x.shape[0], groups, x.shape[-1]),
+        )  # fmt: skip
+
+    def gate(self, gu: Tensor, out: Tensor, gelu: bool) -> None:
+        self.library.gate(
+            _at(gu), _at(out), *_long(out.stride(0)), ctypes.c_int(gelu), *_long(gu.shape[0], gu.shape[1] // 2)
+        )
+
+    def gate_backward(self, gu: Tensor, dh: Tensor, out: Tensor, gelu: bool) -> None:
+        self.library.gate_backward(
+            _at(gu), _at(dh), *_long(dh.stride(0)), _at(out), *_long(out.stride(0)), ctypes.c_int(gelu),
+            *_long(gu.shape[0], gu.shape[1] // 2),
+        )  # fmt: skip
+
+    def spread(self, x_THS: Tensor, places: Tensor, counts: Tensor, turn: Turn | None, scale: float = 1.0) -> Tensor:
+        blocks, width = places.shape
+        _, heads, size = x_THS.shape
+        out = torch.empty(blocks, heads, width, size, dtype=x_THS.dtype)
+        self.library.spread(
+            _at(x_THS), *_long(x_THS.stride(0)), _at(places), _at(counts), *_turn(turn), ctypes.c_float(scale),
+            _at(out), *_long(blocks, heads, width, size),
+        )  # fmt: skip
+        return out
+
+    def collect(
+        self, x: Tensor, places: Tensor, counts: Tensor, turn: Turn | None, scale: float, out_THS: Tensor
+    ) -> None:
+        self.library.collect(
+            _at(x), _at(places), _at(counts), *_turn(turn), ctypes.c_float(scale), _at(out_THS),
+            *_long(out_THS.stride(0), *x.shape),
+        )  # fmt: skip
+
+    def accumulate(self, x: Tensor, places: Tensor, counts: Tensor, total_THS: Tensor) -> None:
+        self.library.accumulate(_at(x), _at(places), _at(counts), _at(total_THS), *_long(*x.shape))
+
+    def settle(self, total_THS: Tensor, turn: Turn | None, out_THS: Tensor) -> None:
+        self.library.settle(_at(total_THS), *_turn(turn), _at(out_THS), *_long(out_THS.stride(0), *total_THS.shape))
+
+    def softmax(self, scores: Tensor, counts: Tensor, window: int) -> None:
+        self.library.softmax(_at(scores), _at(counts), *_long(window, *scores.shape))
+
+    def softmax_backward(self, shares: Tensor, d: Tensor, counts: Tensor, window: int) -> None:
+        self.library.softmax_backward(_at(shares), _at(d), _at(counts), *_long(window, *shares.shape))
+
+    def log_share(self, logits_NV: Tensor, targets: Tensor, cap: float) -> Tensor:
+        found = torch.empty(len(targets), dtype=torch.float32)
+        self.library.log_share(_at(logits_NV), _at(targets), ctypes.c_float(cap), _at(found), *_long(*logits_NV.shape))
+        return found
+
+
+def _turn(turn: Turn | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p]:
+    return (_at(turn.cos), _at(turn.sin)) if turn else (_at(None), _at(None))
+
+
+def passes_of(kind: str, dtype: torch.dtype) -> Plain:
+    """The passes by their name in a plan: `compiled` or `plain`."""
+    return Compiled(dtype) if kind == "compiled" and dtype in DEFINES else Plain()
