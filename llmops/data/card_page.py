@@ -158,5 +158,3 @@ def _groups(card: Card) -> dict[str, list[GroupLine]]:
 def _differences(card: Card) -> list[tuple[str, Estimate]]:
     label = card.labels[-1]
     return [(f"{line.group} ({line.rows:,})", line.difference[label]) for line in card.bias.groups]
-
-
