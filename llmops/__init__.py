@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
     from llmops.core.health import HealthReport as HealthReport
+    from llmops.core.method import DPO as DPO
+    from llmops.core.method import IA3 as IA3
+    from llmops.core.method import KTO as KTO
+    from llmops.core.method import ORPO as ORPO
     from llmops.core.method import SFT as SFT
+    from llmops.core.method import DoRA as DoRA
+    from llmops.core.method import FullTuning as FullTuning
     from llmops.core.method import LoRA as LoRA
+    from llmops.core.method import PromptTuning as PromptTuning
+    from llmops.core.method import QLoRA as QLoRA
     from llmops.core.method import Training as Training
     from llmops.core.outcome import Outcome as Outcome
     from llmops.core.plan import Decision as Decision
@@ -61,16 +69,23 @@ if TYPE_CHECKING:
     from llmops.core.tasks import Reply as Reply
     from llmops.core.version import ModelVersion as ModelVersion
     from llmops.core.version import Promotion as Promotion
+    from llmops.core.views import RowView as RowView
+    from llmops.core.views import SetView as SetView
     from llmops.core.views import TokenView as TokenView
     from llmops.pipeline import ask_held_out as ask_held_out
+    from llmops.pipeline import card as card
     from llmops.pipeline import chat as chat
     from llmops.pipeline import compare as compare
+    from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import health as health
+    from llmops.pipeline import inflation_of as inflation_of
+    from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
     from llmops.pipeline import inspect_row as inspect_row
+    from llmops.pipeline import inspect_set as inspect_set
     from llmops.pipeline import listing as listing
     from llmops.pipeline import load as load
     from llmops.pipeline import measure_cheap as measure_cheap
@@ -90,15 +105,17 @@ if TYPE_CHECKING:
     from llmops.pipeline import side_by_side as side_by_side
     from llmops.pipeline import stop as stop
     from llmops.pipeline import train as train
+    from llmops.pipeline import train_seeds as train_seeds
+    from llmops.pipeline import write_note as write_note
     from llmops.store.workspace import Workspace as Workspace
 
 __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_reply inspect_row listing
-        load measure_cheap new outcome pick plan predict prepare promote prove register rollback run serve show
-        side_by_side stop train""",
+    "llmops.pipeline": """ask_held_out card chat compare correct curate evaluate feedback health inflation_of
+        inspect_dropped inspect_reply inspect_row inspect_set listing load measure_cheap new outcome pick plan predict
+        prepare promote prove register rollback run serve show side_by_side stop train train_seeds write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "LlmopsError Refusal RequestError",
@@ -106,7 +123,7 @@ _HOMES = {
     "llmops.core.sources": """Alpaca Conversation Cut Data Labelled PlainText Preference PromptReply Rated ShareGPT
         Source Thumbs""",
     "llmops.core.tasks": "Classify Continue Rate Reply",
-    "llmops.core.method": "LoRA SFT Training",
+    "llmops.core.method": "DPO DoRA FullTuning IA3 KTO LoRA ORPO PromptTuning QLoRA SFT Training",
     "llmops.core.dataset": "DatasetManifest Message Row",
     "llmops.core.plan": "Decision Plan Wishes",
     "llmops.core.proof": "CheckResult Proof",
@@ -117,7 +134,7 @@ _HOMES = {
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
-    "llmops.core.views": "TokenView",
+    "llmops.core.views": "RowView SetView TokenView",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 __all__ = list(_HOME)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from llmops.core.method import Precision, Shard
+from llmops.core.method import Method, Objective, Precision, Schedule, Shard
 from llmops.core.recipe import Recipe
 from llmops.core.value import Fact, Value
 
@@ -39,15 +40,13 @@ class Machine(Value):
 
 
 class Knobs(Value):
-    """Every number that training reads. Nothing is open here."""
+    """Everything that training reads. Nothing is open here, not in the method nor in the objective either."""
 
-    method: Literal["lora"]
-    rank: int
-    alpha: float
-    dropout: float
-    targets: tuple[str, ...] = Field(description="names of the linear layers that get an adapter")
+    method: Method
+    objective: Objective
+    targets: tuple[str, ...] = Field(description="names of the linear layers that get an adapter; () where none does")
     learning_rate: float
-    schedule: Literal["linear"]
+    schedule: Schedule
     warmup_share: float
     weight_decay: float
     clip_norm: float
@@ -56,6 +55,7 @@ class Knobs(Value):
     steps: int
     max_tokens: int
     precision: Precision
+    gradient_checkpointing: bool
     attention: Literal["eager", "sdpa"] = Field(description="of transformers' forward pass, where that is the decoder")
     decoder: Decoder = Field(description="who computes a pack: ours with kernels in C, ours in torch, or transformers")
     template: str = Field(description="base: its own chat template; plain: ours, for a base without one")
@@ -70,6 +70,23 @@ class Knobs(Value):
     patience: int = Field(description="looks without a better loss before training stops; 0: never, the last is kept")
     tracker: str = Field(description="a tool that shows the records too, NAME or NAME=WHERE; none")
     seed: int
+
+    @model_validator(mode="after")
+    def _nothing_is_open(self) -> Knobs:
+        for field, value in leaves(self):
+            if value is None:
+                raise ValueError(f"knob {field!r} is open")
+        return self
+
+
+def leaves(value: Value, within: str = "") -> Iterator[tuple[str, Scalar | None]]:
+    """Each knob by its dotted name, `method.rank`; a choice among types goes by its own: `method` is `lora`."""
+    for field, part in value:
+        name = within.rstrip(".") if field == "kind" else f"{within}{field}"
+        if isinstance(part, Value):
+            yield from leaves(part, f"{name}.")
+        else:
+            yield name, part
 
 
 class Decision(Value):
@@ -90,6 +107,13 @@ class BaseModelRecord(Value):
     licence: str | None = None
 
 
+class AdapterRecord(Value):
+    """An adapter that training starts from, as it was found: its version or path, and the sha256 of its tensors."""
+
+    name: str
+    sha256: str
+
+
 class Plan(Fact):
     """A recipe, its rows and its base, with every open knob resolved. Only a plan can be trained."""
 
@@ -100,6 +124,7 @@ class Plan(Fact):
     base: BaseModelRecord
     knobs: Knobs
     decisions: tuple[Decision, ...]
+    start: AdapterRecord | None = Field(None, description="where training starts; None: at the bare base")
     train_tokens: int = Field(description="real tokens in one pass")
     left_out: tuple[str, ...] = Field((), description="ids of training rows longer than max_tokens; never cut")
     watched: tuple[str, ...] = Field((), description="ids of the rows whose loss is looked at; none of them is learned")
@@ -110,7 +135,7 @@ class Plan(Fact):
     @model_validator(mode="after")
     def _every_knob_is_decided(self) -> Plan:
         decided = {decision.field: decision.value for decision in self.decisions}
-        for field, value in self.knobs:
+        for field, value in leaves(self.knobs):
             if field not in decided:
                 raise ValueError(f"knob {field!r} has no decision")
             if decided[field] != value:

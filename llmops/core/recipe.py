@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints, model_validator
 
-from llmops.core.method import SFT, LoRA, Training
+from llmops.core.method import SFT, SHAPES_FOR, LoRA, Method, Objective, Training
 from llmops.core.sources import Data, Text
 from llmops.core.tasks import SHAPES_OF, Task
 from llmops.core.value import Fact, Value
@@ -37,8 +37,8 @@ class Recipe(Fact):
     base: Text = Field("smollm2-135m-q4", description="catalogue name, path:FOLDER, or hub:ORG/NAME")
     data: Data
     task: Task
-    method: LoRA = LoRA()
-    objective: SFT = SFT()
+    method: Method = LoRA()
+    objective: Objective = SFT()
     training: Training = Training()
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
@@ -50,4 +50,13 @@ class Recipe(Fact):
                 raise ValueError(
                     f"source {source.from_!r} is {source.shape.kind}, which does not fit task {self.task.kind!r}"
                 )
+            if source.shape is not None and source.shape.kind not in SHAPES_FOR[self.objective.kind]:
+                raise ValueError(
+                    f"source {source.from_!r} is {source.shape.kind}, which does not fit objective "
+                    f"{self.objective.kind!r}"
+                )
+        if self.objective.kind != "sft" and self.task.kind != "reply":
+            raise ValueError(
+                f"objective {self.objective.kind!r} compares replies, and task {self.task.kind!r} has none"
+            )
         return self

@@ -27,11 +27,12 @@ class RunEvent(Value):
 
 
 class StepRecord(Value):
-    """One line of `metrics.jsonl`: what one optimiser step did. Losses are nats a trained token."""
+    """One line of `metrics.jsonl`: what one optimiser step did. The loss of SFT is nats a learned token."""
 
     step: int
     of: int
     loss_nats: float
+    agreed: float | None = Field(None, description="share of the pairs or thumbs that the policy agrees with")
     learning_rate: float
     gradient_norm: float
     tokens: int = Field(description="real tokens read in this step, padding not counted")

@@ -34,7 +34,7 @@ class Rate(Value):
     decimals: int = Field(1, ge=0, le=6, description="digits behind the point in what is learned and said")
 
 
-Measure = Literal["bits_per_byte", "pick_reply", "exact_match", "preference", "absolute_error"]
+Measure = Literal["bits_per_byte", "pick_reply", "exact_match", "preference", "reward_accuracy", "absolute_error"]
 
 
 class Reply(Value):

@@ -103,6 +103,8 @@ def _set(data: Any, path: list[str], value: Any, name: str) -> None:
             what = f"{name}: {'.'.join(path[:depth])} is a plain value"
             raise RequestError(what, f"set {'.'.join(path[:depth])} itself")
         if last:
+            if key == "kind" and isinstance(data, dict) and data.get(key) != value:
+                data.clear()  # another kind has other fields
             data[key] = value
             return
         if isinstance(data, dict) and data.get(key) is None:

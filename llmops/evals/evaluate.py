@@ -17,7 +17,8 @@ from llmops.core.dataset import Message, Row
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.serving import Sampling
-from llmops.core.tasks import Classify, Reply, Task
+from llmops.core.tasks import Classify, Continue, Reply, Task
+from llmops.evals.preferences import preference, reward_accuracy, sides
 from llmops.evals.score import Failed, Measured, Said, ask_each, check_some_answered, report
 from llmops.evals.suite import check_rows, fold, reply_options
 from llmops.lm.ports import ChatModel, ScoringModel
@@ -25,6 +26,8 @@ from llmops.lm.ports import ChatModel, ScoringModel
 GUESSED_BITS = 8.0  # a byte costs so much where all 256 are equally likely
 SMALLEST_NATS = -103.28  # log of the smallest float32 above 0: a probability that underflowed counts as this one
 MAX_TOKENS = 4096  # as many as `Sampling` allows
+
+SIDES = {"preference": preference, "reward_accuracy": reward_accuracy}
 
 Pair = tuple[tuple[Message, ...], str]
 Scored = dict[Pair, tuple[float, int] | Failed]
@@ -42,8 +45,12 @@ def evaluate(
     Raises `RequestError` where `rows` are not the suite's, `LlmopsError` where the model can answer none of them.
     """
     check_rows(suite, rows)
-    if not isinstance(task, Classify):
+    if isinstance(task, Reply):
         return _evaluate_replies(model, subject, suite, rows, task, track)
+    if isinstance(task, Continue):
+        return _evaluate_texts(model, subject, suite, rows, track)
+    if not isinstance(task, Classify):
+        raise RequestError(f"task {task.kind!r} cannot be evaluated yet", "take another task")
 
     def ask(some: Sequence[Row], track: Track) -> list[np.ndarray]:
         probe = model.probe([row.prompt for row in some], task.labels, track)
@@ -122,14 +129,14 @@ def _label_report(
 
 
 def _evaluate_replies(
-    model: Model, subject: Subject, suite: Suite, rows: Sequence[Row], task: Task, track: Track
+    model: Model, subject: Subject, suite: Suite, rows: Sequence[Row], task: Reply, track: Track
 ) -> EvalReport:
-    options = reply_options(rows, task.opening) if isinstance(task, Reply) and "pick_reply" in suite.measures else []
-    scored = _score_pairs(model, rows, options, track)
+    options = reply_options(rows, task.opening) if "pick_reply" in suite.measures else []
+    scored = _score_pairs(model, suite, rows, options, track)
     parts = []
     for measure in suite.measures:
         if measure == "bits_per_byte":
-            parts.append(_bits(rows, scored))
+            parts.append(_bits([row.reply for row in rows], [scored[row.prompt, row.reply] for row in rows]))
         elif measure == "pick_reply":
             parts.append(
                 _picks(
@@ -138,6 +145,8 @@ def _evaluate_replies(
             )
         elif measure == "exact_match":
             parts.append(_matches(model, rows, scored, track))
+        elif measure in SIDES:
+            parts.append(SIDES[measure](model, rows, scored, track))
         else:
             raise RequestError(f"{measure} does not measure a reply", "make the suite for this task")
     # A generated text is the answer where there is one, else the option that was picked.
@@ -153,9 +162,21 @@ def _evaluate_replies(
     return report(subject, suite, rows, [measured for measured, _ in parts], merged)
 
 
-def _score_pairs(model: Model, rows: Sequence[Row], options: Sequence[Sequence[str]], track: Track) -> Scored:
+def _evaluate_texts(model: Model, subject: Subject, suite: Suite, rows: Sequence[Row], track: Track) -> EvalReport:
+    """Bits per byte of running text: what a domain's own texts cost the model."""
+    found = ask_each(model.text_logprobs, [row.text for row in rows], track)
+    scored = [one if isinstance(one, Failed) else _finite(*one) for one in found]
+    measured, said = _bits([row.text for row in rows], scored)
+    return report(subject, suite, rows, [measured], said)
+
+
+def _score_pairs(
+    model: Model, suite: Suite, rows: Sequence[Row], options: Sequence[Sequence[str]], track: Track
+) -> Scored:
     """The log-probability (nats) and tokens of each reply in its context; of each option also without a context."""
     wanted: dict[Pair, None] = {(row.prompt, row.reply): None for row in rows}
+    if SIDES.keys() & set(suite.measures):
+        wanted |= dict.fromkeys(pair for row in rows for pair in sides(row))
     for row, some in zip(rows, options, strict=bool(options)):
         wanted |= {pair: None for option in some for pair in ((row.prompt, option), ((), option))}
     found = ask_each(model.reply_logprobs, list(wanted), track)
@@ -168,10 +189,9 @@ def _finite(nats: float, tokens: int) -> tuple[float, int] | Failed:
     return max(float(nats), SMALLEST_NATS * tokens), tokens
 
 
-def _bits(rows: Sequence[Row], scored: Scored) -> tuple[Measured, list[Said]]:
-    found = [scored[row.prompt, row.reply] for row in rows]
+def _bits(texts: Sequence[str], found: Sequence[tuple[float, int] | Failed]) -> tuple[Measured, list[Said]]:
     check_some_answered(found)
-    sizes = [max(1, len(row.reply.encode("utf-8", "surrogatepass"))) for row in rows]
+    sizes = [max(1, len(text.encode("utf-8", "surrogatepass"))) for text in texts]
     bits = [
         GUESSED_BITS * size if isinstance(one, Failed) else -one[0] / math.log(2)
         for one, size in zip(found, sizes, strict=True)

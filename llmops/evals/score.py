@@ -75,7 +75,7 @@ def report(
         Answer(
             row=row.id,
             prompt=row.text,
-            expected=row.reply if row.label is None else row.label,
+            expected=row.label or (row.reply if row.messages else ""),
             answered=answer.text,
             marks={one.metric: one.marks[place] for one in measured if one.marks},
             weights={one.metric: one.weights[place] for one in measured if one.weights},

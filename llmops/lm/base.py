@@ -88,6 +88,28 @@ def load_weights(folder: Path, precision: str = "float32", device: str = "cpu", 
     return model.to(device).eval().requires_grad_(False)
 
 
+def load_four_bit(folder: Path, precision: str, device: str, attention: str) -> Any:
+    """The same with its linear layers held in 4 bits (NF4), products in `precision`. On a GPU, with bitsandbytes."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quiet_libraries()
+    check_folder(folder)
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, precision)
+    )
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=precision,
+        attn_implementation=attention,
+        local_files_only=True,
+        use_safetensors=True,
+        quantization_config=four_bit,
+        device_map={"": device},
+    )
+    return model.eval().requires_grad_(False)
+
+
 def count_parameters(folder: Path) -> tuple[str, int]:
     """(family, number of parameters) of a folder, read from its config and the headers of its safetensors."""
     from safetensors import safe_open

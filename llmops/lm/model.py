@@ -7,7 +7,7 @@ are asked for, and to no others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from llmops.core.context import Track, silent
 from llmops.core.dataset import Message
 from llmops.core.serving import Sampling
 from llmops.core.views import TokenView
-from llmops.lm.adapters import load_adapter
+from llmops.lm.adapters import load_tuned
 from llmops.lm.base import load_tokenizer, load_weights
 from llmops.lm.fast import best_decoder, equip
+from llmops.lm.lessons import window_sizes
 from llmops.lm.pack import hidden_states, logits_of, pack_rows, pack_tokens, token_logprobs
 from llmops.lm.ports import Probe
 from llmops.lm.render import Example, Renderer
@@ -26,29 +27,32 @@ if TYPE_CHECKING:
     import torch
 
 HEAD_POSITIONS = 512  # at most so many at once: 512 positions of 49,152 logits are 100 MB in float32
+WINDOW_TOKENS = 512
 
 
 class LocalModel:
     """A base, with an adapter or without, on one device in one precision."""
 
-    def __init__(self, weights: Any, renderer: Renderer, device: str = "cpu") -> None:
+    def __init__(
+        self, weights: Any, renderer: Renderer, device: str = "cpu", base: Callable[[], LocalModel] | None = None
+    ) -> None:
         self.weights = weights
         self.renderer = renderer
         self.device = device
+        self.base = base
 
     @classmethod
     def open(
-        cls, base: Path, adapter: Path | None, precision: str, device: str, template: str, threads: int
+        cls, base: Path, tuned: Path | None, precision: str, device: str, template: str, threads: int
     ) -> LocalModel:
-        """Load a base folder, and the adapter folder on top of it where one is given."""
+        """Load a base folder, or what was tuned from it (an adapter, or a whole model) where that is given."""
         import torch
 
         torch.set_num_threads(threads)
-        weights = load_weights(base, precision, device)
-        if adapter is not None:
-            weights = load_adapter(weights, adapter)
+        weights = load_tuned(base, tuned, precision, device) if tuned else load_weights(base, precision, device)
         equip(weights, best_decoder())
-        return cls(weights, Renderer(load_tokenizer(base), template), device)
+        bare = (lambda: cls.open(base, None, precision, device, template, threads)) if tuned else None
+        return cls(weights, Renderer(load_tokenizer(base), template), device, bare)
 
     def _hidden(
         self, rows: Sequence[Sequence[int]], track: Track, what: str
@@ -102,6 +106,34 @@ class LocalModel:
             found[index] = (self._sum_logprobs(hidden_TD[before], replies[index]), len(replies[index]))
         return found
 
+    def base_logprobs(
+        self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track = silent
+    ) -> list[tuple[float, int]] | None:
+        """The same by the base, which is loaded for it; None where this is one."""
+        return self.base().reply_logprobs(pairs, track) if self.base else None
+
+    def text_logprobs(self, texts: Sequence[str], track: Track = silent) -> list[tuple[float, int]]:
+        """(sum of log-probabilities in nats, tokens) of each running text, its end token not counted.
+
+        A text longer than `WINDOW_TOKENS` is read in windows, each token scored once.
+        """
+        rows: list[list[int]] = []
+        owners: list[int] = []
+        for place, text in enumerate(texts):
+            ids = self.renderer.running_text(text).ids[:-1]
+            start = 0
+            for size in window_sizes(len(ids), WINDOW_TOKENS):
+                rows.append(ids[start : start + size])
+                owners.append(place)
+                start += size - 1
+        found = [(0.0, 0)] * len(texts)
+        for index, path, hidden_TD in self._hidden(rows, track, "scoring texts"):
+            nats, tokens = found[owners[index]]
+            targets = rows[index][1:]
+            more = self._sum_logprobs(hidden_TD[path[:-1]], targets) if targets else 0.0
+            found[owners[index]] = (nats + more, tokens + len(targets))
+        return found
+
     def _sum_logprobs(self, before_ND: torch.Tensor, targets: list[int]) -> float:
         """Sum over N of log p(target | the position before it), in nats."""
         import torch
@@ -139,9 +171,15 @@ class LocalModel:
 
     def reply(self, prompts: Sequence[Sequence[Message]], sampling: Sampling, track: Track = silent) -> list[str]:
         """An answer to each prompt. Padded on the left, in batches of 16; temperature 0 is greedy."""
+        return self._generate([self.renderer.prompt_ids(prompt) for prompt in prompts], sampling, track)
+
+    def go_on(self, texts: Sequence[str], sampling: Sampling, track: Track = silent) -> list[str]:
+        """What comes after each text, as running text."""
+        return self._generate([self.renderer.running_text(text).ids[:-1] for text in texts], sampling, track)
+
+    def _generate(self, rows: Sequence[Sequence[int]], sampling: Sampling, track: Track) -> list[str]:
         import torch
 
-        rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
         answers: list[str] = []
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
@@ -151,7 +189,7 @@ class LocalModel:
             part = rows[start : start + 16]
             longest = max(len(row) for row in part)
             ids_BT = torch.tensor(
-                [[self.renderer.end_id] * (longest - len(row)) + row for row in part], device=self.device
+                [[self.renderer.end_id] * (longest - len(row)) + list(row) for row in part], device=self.device
             )
             mask_BT = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in part], device=self.device)
             with torch.inference_mode():

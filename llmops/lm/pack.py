@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmops.lm.fast import fast_decoder
+from llmops.lm.padded import padded_states
 
 if TYPE_CHECKING:
     import torch
 
 
-PACK_TOKENS = {"cpu": 1024, "cuda": 4096}
+PACK_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 
 def pack_tokens(device: str) -> int:
@@ -57,18 +58,21 @@ class Pack:
         self.paths.append(path)
 
 
-def pack_rows(rows: Sequence[Sequence[int]], most_tokens: int) -> Iterator[Pack]:
+def pack_rows(rows: Sequence[Sequence[int]], most_tokens: int, together: int = 1) -> Iterator[Pack]:
     """Every row in exactly one pack of at most `most_tokens`; a row that is longer has a pack to itself.
 
-    Rows are taken in lexical order, so that those that begin alike meet.
+    Rows are taken in lexical order, so that those that begin alike meet. Each `together` rows in turn (a chosen reply
+    and the rejected one) stay in one pack, next to each other and in their order.
     """
     pack = Pack()
-    for index in sorted(range(len(rows)), key=lambda index: list(rows[index])):
-        new = len(rows[index]) - len(pack.path(rows[index]))
+    for first in sorted(range(0, len(rows), together), key=lambda index: list(rows[index])):
+        unit = rows[first : first + together]
+        new = sum(len(row) - len(pack.path(row)) for row in unit)
         if pack.rows and len(pack.ids) + new > most_tokens:
             yield pack
             pack = Pack()
-        pack.add(index, rows[index])
+        for place, row in enumerate(unit):
+            pack.add(first + place, row)
     if pack.rows:
         yield pack
 
@@ -96,6 +100,10 @@ def hidden_states(model: Any, pack: Pack, device: str) -> torch.Tensor:
     import torch
 
     inner = inner_of(model)
+    if hasattr(model, "prompt_encoder"):
+        return _after_tuned_prompt(model, inner, pack, device)
+    if device.startswith("cuda"):
+        return padded_states(inner, pack, device)
     if (fast := fast_decoder(inner)) is not None:
         return fast(pack.ids, pack.positions, pack.paths or [range(len(pack.ids))])
     return inner.get_decoder()(
@@ -104,6 +112,25 @@ def hidden_states(model: Any, pack: Pack, device: str) -> torch.Tensor:
         attention_mask=mask_of(pack, inner.dtype, device),
         use_cache=False,
     ).last_hidden_state[0]
+
+
+def _after_tuned_prompt(model: Any, inner: Any, pack: Pack, device: str) -> torch.Tensor:
+    """The same where a tuned prompt of P vectors stands before every row: all of a pack's rows share it."""
+    import torch
+
+    prompt_PD = model.get_prompt(batch_size=1)[0].to(inner.dtype)
+    size, before = len(pack.ids), len(prompt_PD)
+    embedded_TD = inner.get_input_embeddings()(torch.tensor(pack.ids, device=device))
+    places = [*range(before), *(position + before for position in pack.positions)]
+    lowest = torch.finfo(inner.dtype).min
+    mask_SS = torch.full((before + size, before + size), lowest, dtype=inner.dtype, device=device).triu(1)
+    mask_SS[before:, before:] = mask_of(pack, inner.dtype, device)[0, 0]
+    return inner.get_decoder()(
+        inputs_embeds=torch.cat([prompt_PD, embedded_TD])[None],
+        position_ids=torch.tensor([places], device=device),
+        attention_mask=mask_SS[None, None],
+        use_cache=False,
+    ).last_hidden_state[0, before:]
 
 
 def logits_of(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:

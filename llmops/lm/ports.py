@@ -37,6 +37,16 @@ class ScoringModel(Protocol):
         """(sum of log-probabilities in nats, tokens) of each reply with its end token; prompt () is no context."""
         ...
 
+    def base_logprobs(
+        self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track
+    ) -> list[tuple[float, int]] | None:
+        """The same by the base that this model was tuned from; None where it is a base itself."""
+        ...
+
+    def text_logprobs(self, texts: Sequence[str], track: Track) -> list[tuple[float, int]]:
+        """(sum of log-probabilities in nats, tokens) of each running text, its end token not counted."""
+        ...
+
     def inspect_reply(self, prompt: Sequence[Message], reply: str, top: int = 5) -> list[TokenView]:
         """Each token of a reply with its probability and the likeliest others."""
         ...

@@ -8,7 +8,7 @@ a person types stays text. `Example.trained` marks what training learns: the rep
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -28,10 +28,19 @@ PLAIN_REPLY = "### Assistant\n"
 
 @dataclass(frozen=True)
 class Example:
-    """A row as training sees it: token ids, and for each whether it is learned (predicted from what precedes it)."""
+    """A row as training sees it: token ids, and for each whether it is learned (predicted from what precedes it).
+
+    `start` is where the reply begins, where there is a prompt before it.
+    """
 
     ids: list[int]
     trained: list[bool]
+    start: int = 0
+
+    @property
+    def places(self) -> list[int]:
+        """Where the learned tokens stand. The first token of all has nothing before it to be learned from."""
+        return [place for place in range(1, len(self.ids)) if self.trained[place]]
 
 
 class Renderer:
@@ -113,13 +122,39 @@ class Renderer:
     def example(self, messages: Sequence[Message]) -> Example:
         """A row for training: the prompt masked, the reply (the last message) and its end token trained."""
         prompt, reply = self.prompt_ids(messages[:-1]), self.reply_ids(messages[-1].content)
-        return Example(prompt + reply, [False] * len(prompt) + [True] * len(reply))
+        return Example(prompt + reply, [False] * len(prompt) + [True] * len(reply), len(prompt))
+
+    def turns(self, messages: Sequence[Message], roles: Collection[str]) -> Example:
+        """A conversation for training: every turn of `roles` trained, each with the end token behind it."""
+        last = len(messages) - 1
+        ids: list[int] = []
+        trained: list[bool] = []
+        learned = False
+        for piece in self._pieces(tuple(message.role for message in messages), False):
+            if isinstance(piece, list):  # what stands behind a turn begins with its end token
+                ids += piece
+                trained += [learned and place == 0 and token in self.end_ids for place, token in enumerate(piece)]
+                continue
+            learned = messages[piece].role in roles
+            content = self.content_ids(messages[piece].content)
+            start = len(ids)
+            if piece == last:  # as in `example`, nothing follows the last turn but its end token
+                content = [*content, self.end_id]
+            ids += content
+            trained += [learned] * len(content)
+            if piece == last:
+                break
+        return Example(ids, trained, start)
 
     def running_text(self, text: str) -> Example:
-        """A text to go on with: every token trained that has one before it, and the end token that parts two texts."""
-        start = [token for token in (self.tokenizer.bos_token_id,) if token is not None]
-        ids = [*start, *self.content_ids(text), self.tokenizer.eos_token_id or self.end_id]
-        return Example(ids, [place > 0 for place in range(len(ids))])
+        """A text to go on with: all of it is trained, and so is the end token that parts it from the next.
+
+        Before it stands what begins a text for this tokenizer (BOS, where it adds one itself), else an end token.
+        """
+        end = self.tokenizer.eos_token_id or self.end_id
+        opening = self.tokenizer("")["input_ids"][:1] or [end]
+        ids = [*opening, *self.content_ids(text), end]
+        return Example(ids, [place > 0 for place in range(len(ids))], 1)
 
     def row(self, row: Row) -> Example:
         """A row as training sees it: a conversation, or running text."""

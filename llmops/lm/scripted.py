@@ -53,6 +53,14 @@ class ScriptedModel:
         tracked = track(pairs, "scoring replies", len(pairs))
         return [(self.logprob(prompt, reply), len(reply.split()) + 1) for prompt, reply in tracked]
 
+    def base_logprobs(self, pairs: Sequence[tuple[Prompt, str]], track: Track = silent) -> list[tuple[float, int]]:
+        """The base here is `one_bit_a_byte`."""
+        return ScriptedModel(self.replies).reply_logprobs(pairs, track)
+
+    def text_logprobs(self, texts: Sequence[str], track: Track = silent) -> list[tuple[float, int]]:
+        """`logprob` of each text after nothing, and its words."""
+        return [(self.logprob((), text), len(text.split())) for text in track(texts, "scoring texts", len(texts))]
+
     def inspect_reply(self, prompt: Prompt, reply: str, top: int = 5) -> list[TokenView]:
         """One token a word and the end token, all equally likely, with no others."""
         words = [*reply.split(), ""]

@@ -9,15 +9,22 @@ from typing import Any
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
-from llmops.core.plan import BaseModelRecord, Decision, Decoder, Knobs, Machine, Plan, Wishes
+from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes
 from llmops.core.recipe import Recipe
-from llmops.lm.fast import FAMILIES
+from llmops.lm.check import refuse_losses
+from llmops.lm.lessons import window_sizes
 from llmops.lm.pack import pack_tokens
-from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
+from llmops.planning.cost import BaseShape, seconds_of
+from llmops.planning.decide import Decisions
+from llmops.planning.decoder import decoder_for
+from llmops.planning.memory import memory_bytes
+from llmops.planning.method import decide_method, decide_objective, decide_optimiser, work_of
+from llmops.planning.start import Start, decide_start
 from llmops.planning.watching import set_aside, watch
 
 CPU_BUDGET_S = 140.0
 FAST_BFLOAT16 = 1.3
+WINDOW_TOKENS = 512
 EPOCHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -34,19 +41,8 @@ class Looked:
     row_tokens: Sequence[int]
     row_groups: Sequence[str] = ()
     heldout_ids: Sequence[str] = ()
-
-
-class Decisions:
-    """Collects a value and its reason for every knob; what the recipe or the person fixed is taken as it is."""
-
-    def __init__(self) -> None:
-        self.made: dict[str, Decision] = {}
-
-    def take(self, field: str, fixed: Any, proposed: Any, because: str) -> Any:
-        """`fixed` where somebody fixed it, else `proposed` because of `because`."""
-        value, reason = (proposed, because) if fixed is None else (fixed, "asked for")
-        self.made[field] = Decision(field=field, value=value, because=reason)
-        return value
+    start: Start | None = None
+    learned_share: float = 1.0  # of the tokens of a row, as a rule: what goes through the head
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wishes) -> Plan:
@@ -58,9 +54,12 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     _processes(decide, recipe, machine, wishes)
     precision = _precision(decide, recipe, machine)
     max_tokens, left_out = _length(decide, recipe, looked)
-    short = [place for place, tokens in enumerate(looked.row_tokens) if tokens <= max_tokens]
+    refuse_losses(left_out, looked.row_tokens, max_tokens)
+    short = [place for place, row in enumerate(looked.row_ids) if row not in left_out]
     aside = set_aside(recipe, looked, short)
-    kept = [looked.row_tokens[place] for place in short if looked.row_ids[place] not in set(aside)]
+    unlearned = {*left_out, *aside}
+    lengths = [tokens for row, tokens in zip(looked.row_ids, looked.row_tokens, strict=True) if row not in unlearned]
+    kept = [size for tokens in lengths for size in window_sizes(tokens, max_tokens)]
     if not kept:
         raise RequestError("no training row is short enough", "raise training.max_tokens, or leave it open")
     decide.take(
@@ -69,7 +68,6 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         "eager" if on_cpu and max_tokens <= 512 else "sdpa",
         "plain matrix products are faster for short rows on a CPU" if on_cpu else "fused kernels are faster here",
     )
-    decide.take("decoder", None, *decoder_for(machine, looked.base.family, on_cpu))
     decide.take(
         "template",
         None,
@@ -78,13 +76,16 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         if looked.template == "base"
         else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
     )
-    decide.take(
-        "targets", None, looked.targets, "every linear layer of the blocks: fewer rows are wasted on a blind spot"
+    start = looked.start
+    method = (
+        decide_start(decide, recipe, start) if start else decide_method(decide, recipe, str(device), looked.targets)
     )
-    _method(decide, recipe)
+    decide.take("decoder", None, *decoder_for(method, machine, looked.base.family, on_cpu))
+    objective = decide_objective(decide, recipe)
+    decide_optimiser(decide, recipe)
     batch = _batch(decide, recipe, len(kept))
     rate = machine.bfloat16_flops if precision == "bfloat16" else machine.float32_flops
-    epoch_s = seconds_of(looked.shape, sum(kept), rate)
+    epoch_s = seconds_of(looked.shape, sum(kept), rate) * work_of(method, objective)
     epochs = _epochs(decide, recipe, epoch_s, wishes.budget_s or (CPU_BUDGET_S if on_cpu else math.inf), len(kept))
     steps = max(1, round(epochs * math.ceil(len(kept) / batch)))
     decide.take("steps", None, steps, f"{epochs:g} passes over {len(kept):,} rows, {batch} rows a step")
@@ -94,7 +95,8 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     watched = watch(decide, recipe, looked, aside, steps, min(len(kept), batch) * steps)
     decide.take("tracker", wishes.tracker, "none", "metrics.jsonl holds every number, and nothing leaves this machine")
     decide.take("seed", recipe.training.seed, 0, "")
-    knobs, memory = _fit_memory(decide, looked, wishes, sorted(kept)[-batch:])
+    choices = {"method": method, "objective": objective}
+    knobs, memory = _fit_memory(decide, choices, looked, wishes, sorted(kept)[-batch:])
     return Plan(
         recipe=recipe,
         dataset=manifest.id,
@@ -102,24 +104,11 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         knobs=knobs,
         decisions=tuple(decide.made.values()),
         train_tokens=sum(kept),
+        start=start.record if start else None,
         left_out=left_out,
         watched=watched,
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),
         memory_bytes_expected=memory,
-    )
-
-
-def decoder_for(machine: Machine, family: str, on_cpu: bool) -> tuple[Decoder, str]:
-    """Who computes a pack, and why."""
-    if not on_cpu:
-        return "transformers", "its kernels are the faster ones on a GPU"
-    if family not in FAMILIES:
-        return "transformers", f"our fast decoder knows {' and '.join(FAMILIES)}, not {family}"
-    if not machine.compiler:
-        return "plain", "frozen weights need two products a token, not three; a C compiler would make it faster still"
-    return (
-        "compiled",
-        f"frozen weights need two products a token, not three; {machine.compiler} builds the rest in a second",
     )
 
 
@@ -134,7 +123,9 @@ def _processes(decide: Decisions, recipe: Recipe, machine: Machine, wishes: Wish
         raise RequestError("training.shard full shares the base among processes, and there is one", "add --processes N")
 
 
-def _fit_memory(decide: Decisions, looked: Looked, wishes: Wishes, longest_rows: Sequence[int]) -> tuple[Knobs, int]:
+def _fit_memory(
+    decide: Decisions, choices: dict[str, Any], looked: Looked, wishes: Wishes, longest_rows: Sequence[int]
+) -> tuple[Knobs, int]:
     """The knobs with the largest pack that fits, and the bytes that are expected. `RequestError` where none fits."""
     machine = looked.machine
     asked = int(wishes.max_memory_gb * 1e9) if wishes.max_memory_gb else None
@@ -143,8 +134,9 @@ def _fit_memory(decide: Decisions, looked: Looked, wishes: Wishes, longest_rows:
     tokens, because = usual, "more would spend attention on rows that do not see each other"
     while True:
         decide.take("pack_tokens", None, tokens, because)
-        knobs = Knobs.model_validate({field: decision.value for field, decision in decide.made.items()})
-        needed = memory_bytes(looked.shape, knobs, longest_rows)
+        plain = {field: decision.value for field, decision in decide.made.items() if "." not in field}
+        knobs = Knobs.model_validate({**plain, **choices})
+        needed = memory_bytes(looked.shape, knobs, longest_rows, looked.learned_share)
         allowed = min(machine.free_bytes, asked or machine.free_bytes) // knobs.processes
         if needed <= allowed:
             return knobs, needed
@@ -160,6 +152,9 @@ def _fit_memory(decide: Decisions, looked: Looked, wishes: Wishes, longest_rows:
 def _precision(decide: Decisions, recipe: Recipe, machine: Machine) -> Any:
     ratio = machine.bfloat16_flops / machine.float32_flops
     because = f"bfloat16 products run at {ratio:.1f} times the rate of float32 here; adapters stay in float32"
+    if recipe.method.kind == "full":
+        because = "bfloat16 weights would swallow small steps"
+        return decide.take("precision", recipe.training.precision, "float32", because)
     if not machine.bfloat16_flops:
         because = "this processor has no instructions for bfloat16 products"
     return decide.take(
@@ -168,9 +163,16 @@ def _precision(decide: Decisions, recipe: Recipe, machine: Machine) -> Any:
 
 
 def _length(decide: Decisions, recipe: Recipe, looked: Looked) -> tuple[int, tuple[str, ...]]:
-    """max_tokens, and the ids of the rows that are longer: they are left out whole, never cut."""
+    """max_tokens, and the ids of the rows that are longer: left out whole, never cut.
+
+    Only running text, which has no answer to lose, is cut, into windows.
+    """
     ordered = sorted(looked.row_tokens)
     longest = ordered[-1] if ordered else 0
+    if recipe.task.kind == "continue":
+        window = max(16, min(longest, WINDOW_TOKENS, looked.shape.positions))
+        because = f"the longest text has {longest:,} tokens; longer ones are cut into windows, each token learned once"
+        return decide.take("max_tokens", recipe.training.max_tokens, window, because), ()
     usual = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0
     proposed = max(16, longest if longest <= 2 * usual else 2 * usual)
     proposed = min(proposed, looked.shape.positions)
@@ -182,27 +184,6 @@ def _length(decide: Decisions, recipe: Recipe, looked: Looked) -> tuple[int, tup
     )
     pairs = zip(looked.row_ids, looked.row_tokens, strict=True)
     return value, tuple(row for row, tokens in pairs if tokens > value)
-
-
-def _method(decide: Decisions, recipe: Recipe) -> None:
-    label = recipe.task.kind == "classify"
-    decide.take("method", recipe.method.kind, "lora", "")
-    rank = decide.take(
-        "rank",
-        recipe.method.rank,
-        8 if label else 16,
-        "a label needs few directions" if label else "a voice needs more directions than a label",
-    )
-    decide.take("alpha", recipe.method.alpha, 2.0 * rank, "twice the rank, so that the update's scale is 2 at any rank")
-    decide.take("dropout", recipe.method.dropout, 0.0, "one or two passes over the rows do not need it")
-    rate = 1e-3 if label else 5e-4
-    decide.take(
-        "learning_rate", recipe.training.learning_rate, rate, "what low-rank adapters on a model of this size bear"
-    )
-    decide.take("schedule", None, "linear", "to zero at the last step: the last rows move the weights least")
-    decide.take("warmup_share", None, 0.06, "a few small steps first, while AdamW learns the gradients' scale")
-    decide.take("weight_decay", None, 0.0, "an adapter starts at zero effect and stays small by itself")
-    decide.take("clip_norm", None, 1.0, "one odd batch must not throw the weights")
 
 
 def _batch(decide: Decisions, recipe: Recipe, rows: int) -> int:

@@ -14,7 +14,8 @@ from llmops.core.value import digest
 
 if TYPE_CHECKING:
     from llmops.core.recipe import Recipe
-    from llmops.planning.plan import Decisions, Looked
+    from llmops.planning.decide import Decisions
+    from llmops.planning.plan import Looked
 
 LOOKS = {False: 5, True: 10}  # in a run; more where training may stop at one
 COST_SHARE = 0.1  # of the time of training that looking may cost where it chooses nothing

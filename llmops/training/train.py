@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +20,18 @@ from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Knobs, Plan
 from llmops.core.run import Run, RunEvent, StepRecord
 from llmops.core.serving import Sampling
-from llmops.lm.adapters import adapter_state
+from llmops.core.tasks import Continue
+from llmops.core.value import digest
+from llmops.lm.adapters import adapter_state, save_tuned
 from llmops.lm.base import load_tokenizer
+from llmops.lm.check import refuse
+from llmops.lm.lessons import lessons
 from llmops.lm.model import LocalModel
-from llmops.lm.render import Example, Renderer
-from llmops.store.disk import DISK, Disk, DiskError
+from llmops.lm.render import Renderer
+from llmops.store.disk import DISK, REFUSALS, Disk, DiskError
 from llmops.store.files import append_line, building, clear_drafts, holding, sha256_file
 from llmops.store.workspace import Workspace
+from llmops.training import reference
 from llmops.training.checkpoint import agree, restore, save
 from llmops.training.guard import (
     MemoryGuard,
@@ -39,12 +43,17 @@ from llmops.training.guard import (
     shrink,
 )
 from llmops.training.loop import Loop, build, run_steps
+from llmops.training.losses import Batch
 from llmops.training.processes import Team, joined, rank_of
+from llmops.training.start import START_FOLDER, begin_at
 from llmops.training.trackers import Tracking, tracking
 from llmops.training.watch import enough, keep_best, watched
 
 STOP_FILE = "stop"
+REFERENCE = "reference.safetensors"
 SAMPLE_TIMES = 3
+OPENING_WORDS = 8  # of a text, which the model goes on with
+RoomOf = Callable[[Knobs], Callable[[], int]]
 
 
 @dataclass
@@ -113,13 +122,16 @@ class Journal:
             self.workspace.world.say(refused.what)
 
 
-def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run_id: str) -> Run:
+def train(
+    plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run_id: str, room_of: RoomOf = room_for
+) -> Run:
     """Do the steps of `plan` that the run has not done, on `rows`, on the base in the folder `base`.
 
     Writes in the run's folder: `run.jsonl` and `metrics.jsonl` as it goes, `state/` (two checkpoints), at the end
     `adapter/` (a plain PEFT folder). Stopped, it leaves a valid interrupted run; failed, a failed one, and raises.
-    Where memory runs short it goes on by a smaller plan, which it stores. Started as one of several processes, it
-    does its share. Raises `RequestError`, nothing written, where another process trains this run.
+    Where memory runs short it goes on by a smaller plan, which it stores; `room_of` says how much a process of a plan
+    may still take. Started as one of several processes, it does its share. Raises `RequestError`, nothing written,
+    where another process trains this run.
     """
     first = rank_of() == 0
     if not first:
@@ -127,7 +139,9 @@ def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run
             workspace, world=dataclasses.replace(workspace.world, say=say_nothing, track=silent)
         )
     with alone(workspace.run_folder(run_id), first):
-        course = Course(workspace, run_id, plan, Journal(workspace, run_id, first, workspace.run(run_id).seconds))
+        course = Course(
+            workspace, run_id, plan, Journal(workspace, run_id, first, workspace.run(run_id).seconds), room_of
+        )
         with stop_on_signals(course.sign):
             course.run(rows, base)
     return workspace.run(run_id)
@@ -155,6 +169,7 @@ class Course:
     run_id: str
     plan: Plan
     journal: Journal
+    room_of: RoomOf
     step: int = 0
 
     def __post_init__(self) -> None:
@@ -166,10 +181,13 @@ class Course:
         try:
             with joined(self.plan.knobs) as team:
                 self._run(rows, base, team)
-        except DiskError as error:
+        except (DiskError, OSError) as error:
             self.journal.failed(self.step, error)
+            if isinstance(error, OSError) and error.errno not in REFUSALS:
+                raise
+            what = error.what if isinstance(error, DiskError) else str(error)
             fix = f"free some space, or repair the disk, and go on with --resume {self.run_id}"
-            raise LlmopsError(f"{error.what} (step {self.step})", fix) from error
+            raise LlmopsError(f"{what} (step {self.step})", fix) from error
         except BaseException as error:
             self.journal.failed(self.step, error)
             raise
@@ -179,26 +197,35 @@ class Course:
         renderer = Renderer(load_tokenizer(base), plan.knobs.template)
         unlearned = {*plan.left_out, *plan.watched}
         kept = [row for row in rows if row.id not in unlearned]
-        examples = [renderer.row(row) for row in kept]
-        looked_at = [renderer.row(row) for row in self._watched(rows)]
+        refuse(kept, [renderer.row(row) for row in kept], renderer)
+        objective, most = plan.knobs.objective, plan.knobs.max_tokens
+        # Made before rows are left out: for KTO a row's stranger is the row before it.
+        learned = [one for one in lessons(renderer, rows, objective, most) if one.row not in unlearned]
+        looked_at = lessons(renderer, self._watched(rows), objective, most)
         loop = build(base, plan.knobs, team)
+        if plan.start is not None:
+            begin_at(loop.model, self.folder / START_FOLDER, plan.start)
+        file, track = self.folder / REFERENCE, self.workspace.world.track
+        taught, aside = reference.of_run(loop, learned, looked_at, plan, file, track)
         remarks = self._restore(loop)
         self.journal.event("started", loop.step, "; ".join(remarks), this_process())
         samples = Sampler(loop, renderer, plan, kept)
         with (
             tracking(plan, self.run_id, self.workspace, team.first) as shown,
-            MemoryGuard(room_for(plan.knobs)).on() as guard,
+            MemoryGuard(self.room_of(plan.knobs)).on() as guard,
         ):
-            audience = Audience(samples, looked_at, shown)
-            while short := self._steps(loop, examples, audience, guard):
-                self._shrink(loop, max(len(example.ids) for example in examples), short)
+            audience = Audience(samples, aside, shown)
+            while short := self._steps(loop, taught, audience, guard):
+                self._shrink(loop, max(lesson.tokens for lesson in learned), short)
         if loop.step < plan.knobs.steps and not enough(loop, plan.knobs):
             self._save(loop)
             self.journal.event("interrupted", loop.step, self.sign.seen() or "another process was stopped")
         elif team.first:
             note = keep_best(loop, plan.knobs)
-            digest = write_adapter(loop, self.plan, self.folder / "adapter", self.workspace.disk)
-            self.journal.event("finished", loop.step, note, {"adapter_sha256": digest})
+            out = self.folder / "adapter"
+            written = write_tuned(loop, self.plan, base, out, self.workspace.disk)
+            self.journal.event("finished", loop.step, note, {"adapter_sha256": written})
+        team.most(0)  # nobody leaves before the first has written
 
     def _watched(self, rows: Sequence[Row]) -> list[Row]:
         """The rows whose loss is looked at: training rows set aside, or held-out ones."""
@@ -220,13 +247,13 @@ class Course:
         self.step = loop.step
         return remarks
 
-    def _steps(self, loop: Loop, examples: Sequence[Example], audience: Audience, guard: MemoryGuard) -> str:
+    def _steps(self, loop: Loop, taught: Batch, audience: Audience, guard: MemoryGuard) -> str:
         """Steps until the last one, or until somebody asks to stop. Returns why memory ran short, where it did."""
         knobs = self.plan.knobs
         if enough(loop, knobs):
             return ""
         try:
-            steps = audience.see(run_steps(loop, examples, knobs, guard), loop, knobs)
+            steps = audience.see(run_steps(loop, taught, knobs, guard), loop, knobs)
             for record in self.workspace.world.track(steps, "training", knobs.steps - loop.step):
                 self.step = record.step
                 self.journal.record(record)
@@ -236,7 +263,7 @@ class Course:
                 if loop.team.most(int(bool(self.sign.seen()))) or enough(loop, knobs):
                     break
         except NotFinite as error:
-            raise error.named([row.id for row in audience.samples.rows]) from error
+            raise error.named([lesson.row for lesson in taught.lessons]) from error
         except MemoryShort as error:
             return str(error)  # and not the error, whose traceback holds what has to go
         return ""
@@ -267,17 +294,19 @@ def this_process() -> dict[str, object]:
     return {"pid": os.getpid(), "host": platform.node(), "process_began": psutil.Process().create_time()}
 
 
-def write_adapter(loop: Loop, plan: Plan, out: Path, disk: Disk = DISK) -> str:
-    """Write the adapter as PEFT does, its base named as in the recipe. Returns the sha256 of its tensors."""
+def write_tuned(loop: Loop, plan: Plan, base: Path, out: Path, disk: Disk = DISK) -> str:
+    """Write the adapter as PEFT does, its base named as in the recipe, or the whole model after full tuning.
+
+    Returns the sha256 of its tensors.
+    """
     check_weights(adapter_state(loop.model), loop.step)
     model = loop.accelerator.unwrap_model(loop.model)
-    model.peft_config["default"].base_model_name_or_path = plan.base.name
     if out.exists():  # by a start that died before it could say so
-        shutil.rmtree(out)
+        disk.remove(out)
     with building(out, disk) as draft:
-        disk.write(draft, lambda path: model.save_pretrained(path, save_embedding_layers=False))
-        (draft / "README.md").unlink(missing_ok=True)
-    return sha256_file(out / "adapter_model.safetensors")
+        disk.write(draft, lambda path: save_tuned(model, base, plan.base.name, loop.start, path))
+    hashes = {path.name: sha256_file(path) for path in sorted(out.glob("*.safetensors"))}
+    return digest(hashes) if len(hashes) > 1 else next(iter(hashes.values()))
 
 
 @dataclass
@@ -285,7 +314,7 @@ class Audience:
     """Those who look on while training goes: the fixed prompts, the watched rows, a tracker."""
 
     samples: Sampler
-    watched: Sequence[Example]
+    watched: Batch
     shown: Tracking
 
     def see(self, records: Iterator[StepRecord], loop: Loop, knobs: Knobs) -> Iterator[StepRecord]:
@@ -300,13 +329,15 @@ class Sampler:
     """Lets the model in training answer three fixed prompts at the first step, halfway and at the end."""
 
     def __init__(self, loop: Loop, renderer: Renderer, plan: Plan, rows: Sequence[Row]) -> None:
-        self.rows = rows
         self.model = LocalModel(loop.model, renderer, plan.knobs.device)
-        self.sampling = Sampling(max_tokens=24 if plan.recipe.task.kind == "reply" else 8)
+        self.task = plan.recipe.task
+        self.sampling = Sampling(max_tokens=8 if self.task.kind == "classify" else 24)
         typed: list[tuple[Message, ...]] = [
             (Message(role="user", content=text),) for text in plan.recipe.evaluation.prompts
         ]
-        self.prompts = (typed or [row.prompt for row in rows])[:SAMPLE_TIMES]
+        openings = [(Message(role="user", content=" ".join(row.text.split()[:OPENING_WORDS])),) for row in rows]
+        own = openings if isinstance(self.task, Continue) else [row.prompt for row in rows]
+        self.prompts = (typed or own)[:SAMPLE_TIMES]
         half = max(1, plan.knobs.steps // 2)
         self.steps = {1, half, plan.knobs.steps}
 
@@ -314,8 +345,11 @@ class Sampler:
         """The record, with answers to the fixed prompts where it is time for them."""
         if record.step not in self.steps:
             return record
-        self.model.weights.eval()
-        answers = self.model.reply(self.prompts, self.sampling)
-        self.model.weights.train()
         asked = [prompt[-1].content for prompt in self.prompts]
+        self.model.weights.eval()
+        if isinstance(self.task, Continue):
+            answers = self.model.go_on(asked, self.sampling)
+        else:
+            answers = self.model.reply(self.prompts, self.sampling)
+        self.model.weights.train()
         return record.replace(samples=tuple(zip(asked, answers, strict=True)))

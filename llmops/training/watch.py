@@ -7,40 +7,37 @@ weights of that step). Checkpoints hold both, so a resumed run decides what the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from llmops.core.errors import LlmopsError
 from llmops.core.plan import Knobs
 from llmops.core.run import StepRecord
-from llmops.lm.render import Example
-from llmops.training.loop import Loop, cross_entropy, packs_of
+from llmops.training.loop import Loop
+from llmops.training.losses import Batch, shares
 
 
-def watched(
-    records: Iterable[StepRecord], loop: Loop, examples: Sequence[Example], knobs: Knobs
-) -> Iterator[StepRecord]:
+def watched(records: Iterable[StepRecord], loop: Loop, rows: Batch, knobs: Knobs) -> Iterator[StepRecord]:
     """The records, with the held-out loss where it is time to look. A look leaves no trace in what is learned."""
     for record in records:
         due = knobs.look_every and (record.step % knobs.look_every == 0 or record.step == knobs.steps)
-        if not (due and examples):
+        if not (due and rows.lessons):
             yield record
             continue
-        loss = heldout_loss(loop, examples, knobs)
+        loss = heldout_loss(loop, rows, knobs)
         if knobs.patience:
             _remember(loop, loss)
         yield record.replace(heldout_loss_nats=loss)
 
 
-def heldout_loss(loop: Loop, examples: Sequence[Example], knobs: Knobs) -> float:
-    """Mean cross-entropy in nats of the trained tokens of `examples`. Of several processes each reads its share."""
-    learned = sum(sum(example.trained[1:]) for example in examples)
+def heldout_loss(loop: Loop, rows: Batch, knobs: Knobs) -> float:
+    """The plan's own loss, of `rows`. Of several processes each reads its share."""
     total = torch.zeros((), device=knobs.device)
     loop.model.eval()
     with torch.no_grad():
-        for pack in packs_of(loop, [example.ids for example in examples], knobs):
-            total += cross_entropy(loop.model, pack, examples, knobs.device) / learned
+        for share in shares(loop.model, rows, knobs, loop.team):
+            total += share.loss
     loop.model.train()
     loop.team.sum([total])
     return float(total)

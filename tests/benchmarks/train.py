@@ -63,19 +63,25 @@ def ours(job: dict[str, Any]) -> Side:
     import torch
 
     from llmops.core.context import Surroundings
+    from llmops.core.method import SFT, LoRA
     from llmops.core.plan import Knobs
     from llmops.lm.adapters import linear_names
+    from llmops.lm.lessons import Lesson
     from llmops.lm.machine import measure_flops, peak_memory_bytes
     from llmops.lm.render import Example
     from llmops.planning.bases import open_base
     from llmops.training import loop
+    from llmops.training.losses import Batch
 
     base = open_base(BASE, Surroundings()).folder
     torch.set_num_threads(job["threads"])
     flops = max(measure_flops(job["precision"], "cpu") for _ in range(3))
     knobs = Knobs.model_validate(
         {
-            "method": "lora", "rank": RANK, "alpha": 2.0 * RANK, "dropout": 0.0, "targets": linear_names(base),
+            "method": LoRA(
+                rank=RANK, alpha=2.0 * RANK, dropout=0.0, rank_stabilised=False, initialisation="default"
+            ),
+            "objective": SFT(roles=()), "targets": linear_names(base), "gradient_checkpointing": False,
             "learning_rate": RATE, "schedule": "linear", "warmup_share": 0.0, "weight_decay": 0.0, "clip_norm": 1.0,
             "epochs": 1.0, "batch_rows": job["batch"], "steps": job["steps"], "max_tokens": 2048,
             "precision": job["precision"], "attention": "eager", "decoder": job["decoder"], "template": "base",
@@ -85,8 +91,9 @@ def ours(job: dict[str, Any]) -> Side:
         }
     )  # fmt: skip
     examples = [Example(row, [place >= len(row) // 2 for place in range(len(row))]) for row in job["rows"]]
+    taught = Batch([Lesson(f"r{place}", (example,)) for place, example in enumerate(examples)])
     made = loop.build(base, knobs)
-    records = list(loop.run_steps(made, examples, knobs))
+    records = list(loop.run_steps(made, taught, knobs))
     return Side(
         [record.loss_nats for record in records],
         [record.seconds for record in records],

@@ -110,12 +110,53 @@ def fake_makers(words: str) -> tuple[Any, ...]:
     return load, new, stop
 
 
+def fake_lookers(words: str) -> tuple[Any, ...]:
+    """The verbs that look at tokens."""
+    from llmops.core.views import RoundTrip, RowView, SetView, TokenView
+
+    def tokens(text: str) -> list[Any]:
+        parts = [part + " " for part in text.split(" ")]
+        return [
+            TokenView(
+                text=part,
+                id=number + 5,
+                trained=number >= len(parts) // 2,
+                probability=(0.97, 0.6, 0.08)[number % 3],
+                alternatives=((f"{words} other", 0.2), (" and\n", 0.1)),
+            )
+            for number, part in enumerate(parts)
+        ]
+
+    def inspect_reply(ref: str, prompt: str, reply: str | None, at: Any) -> list[Any]:
+        return tokens(reply or f"This is what {ref} would have said to {prompt}\nand {words}")
+
+    def inspect_row(dataset: str, number: int, base: str | None, at: Any) -> Any:
+        row = at.rows(dataset, "train")[number]
+        return RowView(
+            number=number,
+            id=row.id,
+            source=row.source,
+            line=row.line,
+            tokens=tuple(tokens(" ".join(message.content for message in row.messages))),
+            end_trained=True,
+            fault=f"begin twice {words}",
+            round_trip=RoundTrip(same=False, at=3, ours=f"ours {words}", theirs=f"theirs {words}"),
+            rejected=f"worse {words}",
+        )
+
+    def inspect_set(dataset: str, base: str | None, at: Any) -> Any:
+        numbers = {"rows": 9, "tokens": 90, "trained": 30, "shortest": 4, "longest": 20, "left_out": 1}
+        trips = {"end_trained": 9, "round_trips": 9, "same": 8, "first_other": 3}
+        return SetView(dataset=dataset, base=f"{base} {words}", faults={f"begin twice {words}": 1}, **numbers, **trips)
+
+    return inspect_reply, inspect_row, inspect_set
+
+
 def fake_pipeline(words: str) -> types.ModuleType:
     """The verbs that the app calls, over the real workspace but without a model."""
     from llmops.core.health import HealthReport, Window
     from llmops.core.outcome import Outcome
     from llmops.core.serving import Feedback
-    from llmops.core.views import TokenView
     from llmops.store.files import read_json
 
     def health(name: str, at: Any, keep: bool = True) -> Any:
@@ -144,28 +185,8 @@ def fake_pipeline(words: str) -> types.ModuleType:
         at.ledger.append(said, "tone", exchange)
         return said
 
-    def tokens(text: str) -> list[Any]:
-        parts = [part + " " for part in text.split(" ")]
-        return [
-            TokenView(
-                text=part,
-                id=number + 5,
-                trained=number >= len(parts) // 2,
-                probability=(0.97, 0.6, 0.08)[number % 3],
-                alternatives=((f"{words} other", 0.2), (" and\n", 0.1)),
-            )
-            for number, part in enumerate(parts)
-        ]
-
-    def inspect_reply(ref: str, prompt: str, reply: str | None, at: Any) -> list[Any]:
-        return tokens(reply or f"This is what {ref} would have said to {prompt}\nand {words}")
-
-    def inspect_row(dataset: str, number: int, base: str | None, at: Any) -> list[Any]:
-        row = at.rows(dataset, "train")[number]
-        return tokens(" ".join(message.content for message in row.messages))
-
     module = types.ModuleType("llmops.pipeline")
-    verbs = (health, outcome, chat, feedback, inspect_reply, inspect_row, *fake_makers(words))
+    verbs = (health, outcome, chat, feedback, *fake_lookers(words), *fake_makers(words))
     vars(module).update({verb.__name__: verb for verb in verbs})
     return module
 

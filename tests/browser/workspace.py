@@ -8,8 +8,9 @@ from pathlib import Path
 
 from llmops.core.comparison import Pick
 from llmops.core.dataset import DatasetManifest, Message, Row, SourceRecord
+from llmops.core.method import SFT, LoRA
 from llmops.core.outcome import ComparisonLine, EndpointCheck, Outcome, SideBySide
-from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan
+from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan, leaves
 from llmops.core.recipe import Evaluation, Recipe
 from llmops.core.report import Answer, EvalReport, Score, Subject, Suite
 from llmops.core.run import RunEvent, StepRecord
@@ -58,16 +59,15 @@ def score(value: float, n: int, words: str) -> Score:
 
 def plan_of(recipe: Recipe, dataset: str, why: str) -> Plan:
     knobs = Knobs(
-        method="lora",
-        rank=8,
-        alpha=16.0,
-        dropout=0.0,
+        method=LoRA(rank=8, alpha=16.0, dropout=0.0, rank_stabilised=False, initialisation="default"),
+        objective=SFT(roles=()),
         targets=("q_proj", "v_proj"),
         learning_rate=1e-3,
         schedule="linear",
         warmup_share=0.05,
         weight_decay=0.0,
         clip_norm=1.0,
+        gradient_checkpointing=False,
         epochs=1.0,
         batch_rows=8,
         steps=60,
@@ -88,7 +88,7 @@ def plan_of(recipe: Recipe, dataset: str, why: str) -> Plan:
         tracker="none",
         seed=0,
     )
-    decisions = tuple(Decision(field=name, value=value, because=f"{why} {name}") for name, value in knobs)
+    decisions = tuple(Decision(field=name, value=value, because=f"{why} {name}") for name, value in leaves(knobs))
     return Plan(
         recipe=recipe,
         dataset=dataset,

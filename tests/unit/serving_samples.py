@@ -19,7 +19,7 @@ TEMPLATE = (
 )
 
 
-def tiny_llama(folder: Path, spread: float = 0.4) -> Path:
+def tiny_llama(folder: Path, spread: float = 0.4, hidden: int = 64) -> Path:
     """Write a random LlamaForCausalLM (2 layers, 64 wide, 2 of 4 key heads) whose answers are byte soup."""
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -48,7 +48,7 @@ def tiny_llama(folder: Path, spread: float = 0.4) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=384,
-        hidden_size=64,
+        hidden_size=hidden,
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=4,

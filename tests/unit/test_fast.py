@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
+from llmops.core.method import DoRA, LoRA, Method
 from llmops.core.plan import Machine
 from llmops.lm import fast
 from llmops.lm.fast import families, head, kernels, spans
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.pack import Pack, hidden_states, logits_of, pack_rows, token_logprobs
-from llmops.planning.plan import decoder_for
+from llmops.planning.decoder import decoder_for
 
 KINDS = ("plain", "compiled")
 SIZES = {
@@ -261,18 +262,22 @@ def test_the_families_that_are_named_are_those_that_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "compiled_by", "on_cpu", "decoder"),
+    ("method", "family", "compiled_by", "on_cpu", "decoder"),
     [
-        ("llama", "cc", True, "compiled"),
-        ("gemma3_text", "", True, "plain"),
-        ("qwen2", "cc", True, "transformers"),
-        ("llama", "cc", False, "transformers"),
+        (LoRA(), "llama", "cc", True, "compiled"),
+        (LoRA(), "gemma3_text", "", True, "plain"),
+        (LoRA(), "qwen2", "cc", True, "transformers"),
+        (LoRA(), "llama", "cc", False, "transformers"),
+        (LoRA(dropout=0.1), "llama", "cc", True, "transformers"),
+        (DoRA(), "llama", "cc", True, "transformers"),
     ],
 )
-def test_a_plan_names_the_decoder_with_its_reason(family: str, compiled_by: str, on_cpu: bool, decoder: str) -> None:
+def test_a_plan_names_the_decoder_with_its_reason(
+    method: Method, family: str, compiled_by: str, on_cpu: bool, decoder: str
+) -> None:
     machine = Machine(
         processor="p", cores=2, memory_bytes=1, free_bytes=1, device="cpu", float32_flops=1, bfloat16_flops=1,
         compiler=compiled_by,
     )  # fmt: skip
-    found, because = decoder_for(machine, family, on_cpu)
+    found, because = decoder_for(method, machine, family, on_cpu)
     assert found == decoder and because

@@ -18,10 +18,12 @@ from llmops.core.plan import Plan
 from llmops.core.run import RunEvent, StepRecord, fold_run
 from llmops.lm.adapters import WEIGHTS, load_adapter
 from llmops.lm.base import load_tokenizer, load_weights
+from llmops.lm.lessons import lessons
 from llmops.lm.render import Renderer
 from llmops.store.files import sha256_file
 from llmops.store.workspace import Workspace
 from llmops.training import checkpoint, loop
+from llmops.training.losses import Batch
 from llmops.training.train import train as carry_out
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
@@ -49,9 +51,10 @@ def test_the_loss_is_that_of_plain_rows_one_by_one(plan: Plan, workspace: Worksp
     knobs = plan.knobs.replace(precision="float32")
     made = loop.build(tiny_base, knobs)
     renderer = Renderer(load_tokenizer(tiny_base))
-    examples = [renderer.example(row.messages) for row in workspace.rows(plan.dataset, "train")[:8]]
-    found, learned = loop.learn(made, examples, knobs)
+    batch = Batch(lessons(renderer, workspace.rows(plan.dataset, "train")[:8], knobs.objective))
+    found, _ = loop.learn(made, batch, knobs)
     total = 0.0
+    examples = [lesson.examples[0] for lesson in batch.lessons]
     for example in examples:
         with torch.inference_mode():
             logits_TV = made.model(input_ids=torch.tensor([example.ids])).logits[0].log_softmax(-1)
@@ -60,8 +63,8 @@ def test_the_loss_is_that_of_plain_rows_one_by_one(plan: Plan, workspace: Worksp
             for place, (token, trained) in enumerate(zip(example.ids, example.trained, strict=True))
             if trained
         )
-    assert learned == sum(sum(example.trained) for example in examples)
-    assert found == pytest.approx(total / learned, abs=1e-4)
+    assert batch.learned_tokens == sum(sum(example.trained) for example in examples)
+    assert found == pytest.approx(total / batch.learned_tokens, abs=1e-4)
 
 
 def test_a_stopped_run_is_valid_and_resumes_to_the_hash_of_the_uninterrupted_one(
@@ -122,9 +125,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     plan: Plan, workspace: Workspace, tiny_base: Path, tmp_path: Path
 ) -> None:
     renderer = Renderer(load_tokenizer(tiny_base))
-    examples = [renderer.example(row.messages) for row in workspace.rows(plan.dataset, "train")]
+    taught = Batch(lessons(renderer, workspace.rows(plan.dataset, "train"), plan.knobs.objective))
     made = loop.build(tiny_base, plan.knobs)
-    for record in loop.run_steps(made, examples, plan.knobs):
+    for record in loop.run_steps(made, taught, plan.knobs):
         if record.step in (2, 4, 6):
             checkpoint.save(made, tmp_path, plan.id)
         if record.step == 6:
@@ -148,9 +151,9 @@ def test_a_nan_stops_training_within_the_step_and_names_it(
     import torch
 
     renderer = Renderer(load_tokenizer(tiny_base))
-    examples = [renderer.example(row.messages) for row in workspace.rows(plan.dataset, "train")]
+    taught = Batch(lessons(renderer, workspace.rows(plan.dataset, "train"), plan.knobs.objective))
     made = loop.build(tiny_base, plan.knobs)
-    steps = loop.run_steps(made, examples, plan.knobs)
+    steps = loop.run_steps(made, taught, plan.knobs)
     next(steps)
     weight = next(iter(checkpoint.trained_weights(made.model).values()))
     if where == "weight":

@@ -9,6 +9,7 @@ from llmops.evals.metrics.bits_per_byte import BitsPerByte
 from llmops.evals.metrics.exact_match import ExactMatch
 from llmops.evals.metrics.macro_f1 import MacroF1
 from llmops.evals.metrics.pick_reply import PickReply
+from llmops.evals.metrics.preference import Preference, RewardAccuracy
 
 METRICS: dict[str, type[evaluate.Metric]] = {
     "accuracy": Accuracy,
@@ -16,4 +17,6 @@ METRICS: dict[str, type[evaluate.Metric]] = {
     "bits_per_byte": BitsPerByte,
     "exact_match": ExactMatch,
     "pick_reply": PickReply,
+    "preference": Preference,
+    "reward_accuracy": RewardAccuracy,
 }
