@@ -5,6 +5,16 @@ from __future__ import annotations
 from llmops.core.method import LoRA, Method
 from llmops.core.plan import Decoder, Machine
 from llmops.lm.fast import FAMILIES
+from llmops.planning.decide import Decisions
+
+
+def decide_decoder(decide: Decisions, method: Method, machine: Machine, family: str, max_tokens: int) -> None:
+    """The decoder, and the attention of transformers for where it is that."""
+    on_cpu = str(decide.made["device"].value).startswith("cpu")
+    decide.take("decoder", None, *decoder_for(method, machine, family, on_cpu))
+    short = on_cpu and max_tokens <= 512
+    why = "plain matrix products are faster for short rows on a CPU" if on_cpu else "fused kernels are faster here"
+    decide.take("attention", None, "eager" if short else "sdpa", why)
 
 
 def decoder_for(method: Method, machine: Machine, family: str, on_cpu: bool) -> tuple[Decoder, str]:
