@@ -9,11 +9,11 @@ from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError
 from llmops.core.plan import Plan
 from llmops.core.recipe import Recipe
-from llmops.core.views import TokenView
+from llmops.core.views import RowView, SetView, TokenView
 from llmops.store.workspace import Workspace
 
 from . import views
-from .markup import Html, el, empty, failed, join, note
+from .markup import Html, card, el, empty, failed, join, note, table
 from .theme import html_box
 from .views import Panel
 
@@ -56,26 +56,71 @@ def _reply_token(token: TokenView) -> Html:
     return el("span", visible(token.text), tip, class_="lo-token", style=shade(probability), tabindex="0")
 
 
-def row_html(tokens: Sequence[TokenView]) -> Html:
-    """A training row's tokens, coloured by the loss mask: what training learns, and what it only reads."""
-    trained = sum(token.trained for token in tokens)
+def row_html(row: RowView) -> Html:
+    """A training row's tokens, coloured by what becomes of them: trained, only read, or left out; and the verdicts."""
+    trained, all_of_them = row.trained, len(row.tokens)
+    fates = [("lo-trained", f"trained, {trained} tokens"), ("lo-masked", f"masked, {all_of_them - trained} tokens")]
+    if row.left_out:
+        fates = [("lo-left", f"left out as too long, {all_of_them} tokens")]
     key = el(
-        "div",
-        el("span", el("span", "", class_="lo-swatch lo-trained"), f"trained, {trained} tokens"),
-        el("span", el("span", "", class_="lo-swatch lo-masked"), f"masked, {len(tokens) - trained} tokens"),
-        class_="lo-key",
+        "div", *(el("span", el("span", "", class_=f"lo-swatch {kind}"), said) for kind, said in fates), class_="lo-key"
     )
-    shown = [
-        el(
-            "span",
-            visible(token.text),
-            el("span", f"id {token.id}\n{'trained' if token.trained else 'masked'}", class_="lo-tip", role="tooltip"),
-            class_=f"lo-token {'lo-trained' if token.trained else 'lo-masked'}",
-            tabindex="0",
-        )
-        for token in tokens
+    shown = [_row_token(token, row.left_out) for token in row.tokens]
+    worse = [el("p", el("b", "The worse reply: "), row.rejected)] if row.rejected is not None else []
+    return el("div", key, el("div", *shown, class_="lo-tokens"), *row_notes(row), *worse, class_="lo-scope lo-stack")
+
+
+def _row_token(token: TokenView, left_out: bool) -> Html:
+    fate = "left out" if left_out else "trained" if token.trained else "masked"
+    tip = el("span", f"id {token.id}\n{fate}", class_="lo-tip", role="tooltip")
+    kind = {"left out": "lo-left", "trained": "lo-trained", "masked": "lo-masked"}[fate]
+    return el("span", visible(token.text), tip, class_=f"lo-token {kind}", tabindex="0")
+
+
+def row_notes(row: RowView) -> list[Html]:
+    """What is true of a row: its end token, its faults, and the round trip with the first difference."""
+    notes = [
+        note("The end token is trained.", tone="good")
+        if row.end_trained
+        else note("No end token is trained: the model would not learn to stop.", tone="bad")
     ]
-    return el("div", key, el("div", *shown, class_="lo-tokens"), class_="lo-scope")
+    if row.left_out:
+        notes.append(note("This row is longer than max_tokens. It is left out whole; rows are never cut.", tone="bad"))
+    if row.fault:
+        notes.append(note(f"Training on it would {row.fault.removeprefix('would ')}.", tone="bad"))
+    trip = row.round_trip
+    if trip is None:
+        notes.append(note("Not compared with a chat template: the base has none, or this is running text."))
+    elif trip.same:
+        notes.append(note("The base's own chat template gives the same tokens.", tone="good"))
+    else:
+        lines = f"ours:   {visible(trip.ours)}\ntheirs: {visible(trip.theirs)}"
+        notes += [note(f"The base's own chat template differs at token {trip.at}:", tone="bad"), el("pre", lines)]
+    return notes
+
+
+def set_html(seen: SetView) -> Html:
+    """All training rows of a set, counted: a bar of what is trained, and a line for each check."""
+    bar = el(
+        "div",
+        el("span", "", class_="lo-trained", style=f"width: {seen.share:.2%}"),
+        class_="lo-share lo-masked",
+        role="img",
+        aria_label=f"{seen.share:.1%} of the tokens are trained",
+    )
+    trips = f"{seen.same:,} of {seen.round_trips:,} rows give the same tokens"
+    if seen.first_other is not None:
+        trips += f"; the first that differs is row {seen.first_other}"
+    faults = "; ".join(f"{number:,} rows {wrong}" for wrong, number in seen.faults.items()) or "none"
+    lines = [
+        ("rows", f"{seen.rows:,} to train, {seen.left_out:,} of them left out as too long"),
+        ("tokens", f"{seen.tokens:,}; a row has from {seen.shortest:,} to {seen.longest:,}"),
+        ("trained", el("div", f"{seen.trained:,} tokens, {seen.share:.1%} of all", bar)),
+        ("end token", f"trained in {seen.end_trained:,} of {seen.rows:,} rows"),
+        ("own template", trips if seen.round_trips else "the base has none, or the rows are running text"),
+        ("faults", faults),
+    ]
+    return el("div", card(f"All rows, as {seen.base} reads them", table(("", ""), lines)), class_="lo-scope")
 
 
 def draw(at: Workspace) -> Panel:
@@ -110,11 +155,15 @@ def draw(at: Workspace) -> Panel:
                 open_row = gr.Button(
                     "Show the row", variant="primary", size="md", scale=0, min_width=170, elem_id="inspect-row"
                 )
+                open_set = gr.Button("Count all rows", size="md", scale=0, min_width=170, elem_id="inspect-set")
             row = html_box(elem_id="row-tokens")
+            counted = html_box(elem_id="set-counts")
     hint = html_box()
     look.click(lambda *given: _reply(at, *given), [version, prompt, reply], tokens, show_progress="minimal")
     for event in (open_row.click, number.submit):
         event(lambda *given: _row(at, *given), [dataset, number, base], row, show_progress="minimal")
+
+    open_set.click(lambda *given: _set(at, *given), [dataset, base], counted, show_progress="minimal")
 
     def refresh(kept_version: str | None, kept_dataset: str | None, kept_base: str | None) -> list[Any]:
         speakers, datasets = views.speakers(at), views.datasets(at)
@@ -165,5 +214,16 @@ def _row(at: Workspace, dataset: str | None, number: float | None, base: str | N
         return join(
             [el("div", where, class_="lo-scope"), row_html(pipeline.inspect_row(dataset, int(number), base, at))]
         )
+    except LlmopsError as error:
+        return failed(error)
+
+
+def _set(at: Workspace, dataset: str | None, base: str | None) -> Html:
+    from llmops import pipeline
+
+    if not dataset or not base:
+        return note("Choose a data set and a base.")
+    try:
+        return set_html(pipeline.inspect_set(dataset, base, at))
     except LlmopsError as error:
         return failed(error)

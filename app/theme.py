@@ -142,6 +142,9 @@ footer { display: none !important; }
 .lo-token:hover .lo-tip, .lo-token:focus .lo-tip { visibility: visible; }
 .lo-masked { background: #eceff3; color: #7b8794; }
 .lo-trained { background: #cfe3d6; }
+.lo-left { background: #f3dcd6; color: #8c5b4f; text-decoration: line-through; }
+.lo-share { display: flex; height: 10px; border-radius: 5px; overflow: hidden; margin-top: 6px; min-width: 180px; }
+.lo-share span { display: block; }
 .lo-key { display: flex; gap: 14px; align-items: center; flex-wrap: wrap; font-size: 13px; margin: 0 0 8px;
   color: var(--body-text-color-subdued); }
 .lo-swatch { display: inline-block; width: 14px; height: 14px; border-radius: 3px; margin-right: 5px;
@@ -164,6 +167,7 @@ footer { display: none !important; }
 .dark .lo-token { color: #e5e9ee; }
 .dark .lo-masked { background: #2b3647; color: #93a1b3; }
 .dark .lo-trained { background: #285a42; }
+.dark .lo-left { background: #4d2f28; color: #d2a498; }
 @media (max-width: 640px) {
   .tab-container button { padding-left: 9px !important; padding-right: 9px !important; }
   .gradio-container { padding: 8px 10px 30px !important; }

@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from llmops.core.tasks import Reply as Reply
     from llmops.core.version import ModelVersion as ModelVersion
     from llmops.core.version import Promotion as Promotion
+    from llmops.core.views import RowView as RowView
+    from llmops.core.views import SetView as SetView
     from llmops.core.views import TokenView as TokenView
     from llmops.pipeline import ask_held_out as ask_held_out
     from llmops.pipeline import chat as chat
@@ -77,8 +79,10 @@ if TYPE_CHECKING:
     from llmops.pipeline import evaluate as evaluate
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import health as health
+    from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
     from llmops.pipeline import inspect_row as inspect_row
+    from llmops.pipeline import inspect_set as inspect_set
     from llmops.pipeline import listing as listing
     from llmops.pipeline import load as load
     from llmops.pipeline import measure_cheap as measure_cheap
@@ -104,9 +108,9 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_reply inspect_row listing
-        load measure_cheap new outcome pick plan predict prepare promote prove register rollback run serve show
-        side_by_side stop train""",
+    "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_dropped inspect_reply
+        inspect_row inspect_set listing load measure_cheap new outcome pick plan predict prepare promote prove register
+        rollback run serve show side_by_side stop train""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "LlmopsError Refusal RequestError",
@@ -125,7 +129,7 @@ _HOMES = {
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
-    "llmops.core.views": "TokenView",
+    "llmops.core.views": "RowView SetView TokenView",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 __all__ = list(_HOME)

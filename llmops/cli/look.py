@@ -12,8 +12,12 @@ from llmops.core.errors import RequestError
 
 
 def inspect(
-    ref: Annotated[str, Argument(metavar="REF", help="A dataset (with --row), or a version or run (with --prompt).")],
+    ref: Annotated[str, Argument(metavar="REF", help="A dataset, or a version or run (with --prompt).")],
     row: Annotated[int | None, Option("--row", metavar="N", help="Number of a training row, from 0.")] = None,
+    dropped: Annotated[
+        str | None,
+        Option("--dropped", metavar="STEP", help="The rows that a step dropped, or all, with their reasons."),
+    ] = None,
     base: Annotated[
         str | None, Option("--base", help="Whose tokens to show for a row; the default base if left out.")
     ] = None,
@@ -23,19 +27,25 @@ def inspect(
     ] = None,
     session: FetchingSession = FetchingSession(),
 ) -> None:
-    """See tokens: of a row, which of them training learns; of a reply, how likely each was and what else might come.
+    """See tokens: of a data set or a row, which of them training learns; of a reply, how likely each was.
 
     Example: llmops inspect last --row 0
     """
-    if (row is None) == (prompt is None):
+    if sum(asked is not None for asked in (row, dropped, prompt)) > 1:
         raise RequestError(
-            "inspect needs either --row or --prompt", "llmops inspect last --row 0; llmops inspect tone --prompt TEXT"
+            "inspect takes one of --row, --dropped and --prompt",
+            "llmops inspect last --row 0; llmops inspect tone --prompt TEXT",
         )
     if prompt is not None:
         session.show(llmops.inspect_reply(ref, prompt, reply, session.at))
         return
-    assert row is not None
-    session.show(llmops.inspect_row(ref, row, base, session.at))
+    if dropped is not None:
+        session.show(llmops.inspect_dropped(ref, dropped, session.at))
+        return
+    if row is not None:
+        session.show(llmops.inspect_row(ref, row, base, session.at))
+        return
+    session.show(llmops.inspect_set(ref, base, session.at))
 
 
 def show(

@@ -35,6 +35,7 @@ class Columns:
 
     text: Annotated[str | None, Option("--text", metavar="COLUMN", help="Holds the texts to label.")] = None
     label: Annotated[str | None, Option("--label", metavar="COLUMN", help="Holds their labels.")] = None
+    number: Annotated[str | None, Option("--number", metavar="COLUMN", help="Holds a number to predict.")] = None
     prompt: Annotated[str | None, Option("--prompt", metavar="COLUMN", help="Holds the prompts.")] = None
     reply: Annotated[str | None, Option("--reply", metavar="COLUMN", help="Holds their replies.")] = None
 
@@ -44,7 +45,7 @@ class Columns:
 
 
 def new(
-    file: Annotated[Path, Argument(metavar="FILE", help="A CSV, JSONL or Parquet file.")],
+    file: Annotated[Path, Argument(metavar="FILE", help="A CSV, JSONL, JSON, text, Parquet or Arrow file; .gz too.")],
     name: Annotated[str | None, Option("--name", help="Name of the recipe; the file's own if left out.")] = None,
     columns: Columns = Columns(),
     out: Annotated[

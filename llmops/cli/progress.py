@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-from llmops.cli.words import count, seconds
+from llmops.cli.words import count, seconds, size
+from llmops.core.run import StepRecord
 
 T = TypeVar("T")
 PATIENCE_S = 1.0  # shorter work needs no bar
+RECENT = 8  # steps over which the rate of tokens is taken
 BETWEEN_LINES_S = 5.0  # where stderr is no terminal
 
 
@@ -39,14 +42,14 @@ class ProgressDisplay:
         return watch(items, what, total)
 
     def _with_bar(self, items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
-        began, done = self._clock(), 0
+        began, done, news = self._clock(), 0, News()
         bars = self._bars or self._start()
-        task = bars.add_task(what, total=total)
+        task = bars.add_task(what, total=total, news="")
         try:
             for item in items:
                 yield item
                 done += 1
-                bars.advance(task)
+                bars.update(task, advance=1, news=news.of(item))
         finally:
             bars.remove_task(task)
             if not bars.tasks:
@@ -57,25 +60,28 @@ class ProgressDisplay:
     def _start(self) -> PatientProgress:
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
         )
-        self._bars = PatientProgress(*columns, TextColumn("left"), console=self._console, transient=True)
+        news = TextColumn("[dim]{task.fields[news]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+        after = (TextColumn("left"), news)
+        self._bars = PatientProgress(*columns, *after, console=self._console, transient=True)
         self._bars.start()
         return self._bars
 
     def _with_lines(self, items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
         began = said = self._clock()
-        done = 0
+        done, told, news = 0, "", News()
         try:
             for item in items:
                 yield item
                 done += 1
+                told = news.of(item)
                 now = self._clock()
                 if now - said >= BETWEEN_LINES_S:
                     said = now
-                    self._say(progress_line(what, done, total, now - began))
+                    self._say(progress_line(what, done, total, now - began) + (told and f"; {told}"))
         finally:
             self._sum_up(what, done, self._clock() - began)
 
@@ -85,6 +91,26 @@ class ProgressDisplay:
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class News:
+    """What the items of a loop tell about themselves, where they are steps of training: a few words beside the bar."""
+
+    def __init__(self) -> None:
+        self._recent: deque[StepRecord] = deque(maxlen=RECENT)
+        self._heldout = ""
+
+    def of(self, item: object) -> str:
+        """Loss, held-out loss when it was last looked at, tokens a second over the last steps, and peak memory."""
+        if not isinstance(item, StepRecord):
+            return ""
+        self._recent.append(item)
+        if item.heldout_loss_nats is not None:
+            self._heldout = f", held out {item.heldout_loss_nats:.3f}"
+        spent_s = sum(record.seconds for record in self._recent)
+        rate = sum(record.tokens for record in self._recent) / spent_s if spent_s else 0.0
+        memory = size(item.memory_bytes)
+        return f"loss {item.loss_nats:.3f}{self._heldout}, {rate:,.0f} tokens/s, {memory}"
 
 
 def progress_line(what: str, done: int, total: int | None, spent_s: float) -> str:

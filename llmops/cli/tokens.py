@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmops.cli.words import clean
-from llmops.core.views import TokenView
+from llmops.cli.tables import pairs
+from llmops.cli.words import clean, count, plural
+from llmops.core.views import RowView, SetView, TokenView
 
 # Probability of a token: style, from likely to surprising.
 SHADES = ((0.5, "green"), (0.1, "yellow"), (0.01, "dark_orange"), (0.0, "red"))
@@ -25,23 +26,55 @@ def shade(probability: float) -> str:
     return next(style for bound, style in SHADES if probability >= bound)
 
 
-def token_picture(tokens: Sequence[TokenView]) -> RenderableType:
-    """A reply's tokens with their alternatives where there are probabilities, else a row's tokens with its mask."""
-    if any(token.probability is not None for token in tokens):
-        return reply_picture(tokens)
-    return mask_picture(tokens)
-
-
-def mask_picture(tokens: Sequence[TokenView]) -> RenderableType:
+def row_picture(row: RowView) -> RenderableType:
     """The whole row; what training learns is green and underlined, and counted, so that it shows without colour too."""
     body = Text()
-    for token in tokens:
-        body.append(
-            spelt(token.text) + ("\n" if "\n" in token.text else ""), "bold green underline" if token.trained else "dim"
-        )
-    learnt = [token for token in tokens if token.trained]
-    legend = Text(f"{len(tokens)} tokens, of which training learns {len(learnt)} (green): ", "dim")
-    return Group(body, "", Text.assemble(legend, " ".join(f"[{spelt(token.text)}]" for token in learnt)))
+    for token in row.tokens:
+        style = "strike red" if row.left_out else "bold green underline" if token.trained else "dim"
+        body.append(spelt(token.text) + ("\n" if "\n" in token.text else ""), style)
+    learnt = [token for token in row.tokens if token.trained and not row.left_out]
+    legend = Text(f"{len(row.tokens)} tokens, of which training learns {len(learnt)} (green): ", "dim")
+    about = Text(f"row {row.number}, {row.id}, from {clean(row.source)}, line {row.line}", "dim")
+    words = [legend, Text.assemble(*(f"[{spelt(token.text)}]" for token in learnt))]
+    return Group(about, "", body, "", Text.assemble(*words), *(Text(line, style) for line, style in verdicts(row)))
+
+
+def verdicts(row: RowView) -> list[tuple[str, str]]:
+    """(what is true of a row, style): left out, its end, its faults, the round trip, the worse reply."""
+    said = []
+    if row.left_out:
+        said.append(("left out: it is longer than max_tokens, and rows are never cut", "bold red"))
+    said.append(("the end token is trained", "green") if row.end_trained else ("no end token is trained", "bold red"))
+    if row.fault:
+        said.append((f"fault: it would {row.fault.removeprefix('would ')}", "bold red"))
+    trip = row.round_trip
+    if trip is None:
+        said.append(("not compared with a chat template: the base has none, or this is running text", "dim"))
+    elif trip.same:
+        said.append(("the base's own chat template gives the same tokens", "green"))
+    else:
+        said.append((f"the base's own chat template differs at token {trip.at}:", "yellow"))
+        said.append((f"  ours    {spelt(trip.ours)}", "yellow"))
+        said.append((f"  theirs  {spelt(trip.theirs)}", "yellow"))
+    if row.rejected is not None:
+        said.append((f"the worse reply: {clean(row.rejected)}", "dim"))
+    return said
+
+
+def set_picture(seen: SetView) -> RenderableType:
+    """Counts over all training rows, a line each."""
+    trips = f"{count(seen.same)} of {plural(seen.round_trips, 'row')} the same tokens"
+    if seen.first_other is not None:
+        trips += f"; see the first that differs with --row {seen.first_other}"
+    lines = {
+        "rows": f"{count(seen.rows)}, as {seen.base} reads them; {count(seen.left_out)} left out as too long",
+        "tokens": f"{count(seen.tokens)}; a row has from {count(seen.shortest)} to {count(seen.longest)}",
+        "trained": f"{count(seen.trained)} tokens, {seen.share:.1%} of all",
+        "end token": f"trained in {count(seen.end_trained)} of {plural(seen.rows, 'row')}",
+        "own template": trips if seen.round_trips else "the base has none, or the rows are running text",
+        "faults": "; ".join(f"{count(number)} {wrong}" for wrong, number in seen.faults.items()) or "none",
+    }
+    return Group(pairs(lines), Text("one row: --row N", "dim"))
 
 
 def reply_picture(tokens: Sequence[TokenView]) -> RenderableType:

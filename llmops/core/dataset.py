@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from llmops.core.cleaning import StepCount
 from llmops.core.tasks import Task
 from llmops.core.value import Fact, Value
 
@@ -58,8 +59,13 @@ class Row(Value):
 
 
 class DroppedRow(Value):
-    """A row that was read and not kept: where it stood, which step dropped it, and why."""
+    """A row that was read and not kept: where it stood, which step dropped it, and why.
 
+    `id` brings it back (`data.bring_back` of a recipe); a line that never became a row has none. Private data in
+    `text` is masked once it is written.
+    """
+
+    id: str = ""
     source: str
     line: int
     step: str
@@ -77,7 +83,7 @@ class SourceRecord(Value):
 
 
 class DatasetManifest(Fact):
-    """The rows of one preparation. kept + dropped = read, always."""
+    """The rows of one preparation. kept + dropped = read + made, always, and so it is step by step."""
 
     prefix: ClassVar[str] = "ds"
 
@@ -88,6 +94,9 @@ class DatasetManifest(Fact):
     rows_train: int
     rows_heldout: int
     dropped: dict[str, int] = Field(description="reason: number of rows")
+    rows_made: int = Field(0, description="rows that a step added: counterfactuals of kept ones")
+    rows_altered: int = Field(0, description="kept rows that a step altered")
+    steps: tuple[StepCount, ...] = Field((), description="what each step did, in order")
     files: dict[str, str] = Field(description="file in the folder: sha256")
 
     @property
@@ -96,6 +105,11 @@ class DatasetManifest(Fact):
 
     @model_validator(mode="after")
     def _adds_up(self) -> DatasetManifest:
-        if self.rows_train + self.rows_heldout + self.rows_dropped != self.rows_read:
+        if self.rows_train + self.rows_heldout + self.rows_dropped != self.rows_read + self.rows_made:
             raise ValueError("kept + dropped is not read")
+        rows = self.rows_read
+        for step in self.steps:
+            if step.rows_in != rows or step.rows_out + sum(step.dropped.values()) != rows + step.made:
+                raise ValueError(f"the rows do not add up at step {step.step!r}")
+            rows = step.rows_out
         return self

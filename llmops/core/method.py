@@ -146,6 +146,9 @@ class Training(Value):
     )
     shard: Shard | None = Field(None, description="full: the frozen base lies in parts over the processes (FSDP)")
     seed: int = Field(0, ge=0, description="of initial weights and order of rows")
+    start_from: str | None = Field(
+        None, min_length=1, description="a version (tone@production, tone:2), a run, or path:FOLDER of an adapter"
+    )
     look_every: int | None = Field(None, ge=0, description="steps between looks at the watched rows; 0: never")
     patience: int | None = Field(
         None, ge=0, description="looks without a better loss before training stops and keeps the best; 0: keep the last"

@@ -104,6 +104,13 @@ class BaseModelRecord(Value):
     licence: str | None = None
 
 
+class AdapterRecord(Value):
+    """An adapter that training starts from, as it was found: its version or path, and the sha256 of its tensors."""
+
+    name: str
+    sha256: str
+
+
 class Plan(Fact):
     """A recipe, its rows and its base, with every open knob resolved. Only a plan can be trained."""
 
@@ -114,6 +121,7 @@ class Plan(Fact):
     base: BaseModelRecord
     knobs: Knobs
     decisions: tuple[Decision, ...]
+    start: AdapterRecord | None = Field(None, description="where training starts; None: at the bare base")
     train_tokens: int = Field(description="real tokens in one pass")
     left_out: tuple[str, ...] = Field((), description="ids of training rows longer than max_tokens; never cut")
     watched: tuple[str, ...] = Field((), description="ids of the rows whose loss is looked at; none of them is learned")

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from llmops.core.cleaning import DEFAULT_STEPS, Step
+from llmops.core.review import BiasAudit, KeepLabels, LabelDoctor, LeakGate
 from llmops.core.value import Value
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -131,12 +133,34 @@ class Source(Value):
     fields: dict[str, str] = Field(default_factory=dict, description="constant fields given to every row, to slice by")
     keep_fields: tuple[str, ...] = Field((), description="columns kept beside the text, to slice by")
     group: str | None = Field(None, description="column whose equal values stay on one side of the split")
+    weight: float | None = Field(
+        None, gt=0, description="share of the training rows, against the other sources' weights"
+    )
     train_rows: int | None = Field(None, ge=1, description="at most this many rows to train on")
     heldout_rows: int | None = Field(None, ge=1, description="at most this many rows held out")
 
 
+class Replay(Value):
+    """General rows mixed into the training rows, so that a model forgets less of what it could do. Never held out."""
+
+    source: Source
+    share: float = Field(0.1, gt=0, lt=1, description="share of all training rows")
+
+
 class Data(Value):
-    """The rows of a recipe, and how they are dealt into train and held out."""
+    """The rows of a recipe, how they are cleaned, and how they are dealt into train and held out."""
 
     sources: tuple[Source, ...] = Field(min_length=1, description="where the rows come from")
     heldout_share: float = Field(0.2, gt=0, lt=1, description="share of the groups that is held out, by content hash")
+    steps: tuple[Step, ...] = Field(DEFAULT_STEPS, description="how the rows are cleaned, step by step, in this order")
+    bring_back: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")], ...] = Field(
+        (), description="ids of rows that no cleaning step may drop"
+    )
+    leaks: LeakGate = Field(LeakGate(), description="training rows that say what a held-out row says")
+    labels: LabelDoctor = Field(KeepLabels(), description="rows whose label looks wrong: keep, drop or relabel")
+    bias: BiasAudit = Field(BiasAudit(), description="what is compared by group, and which swaps are added")
+    replay: Replay | None = Field(None, description="general conversations mixed in")
+    corrections: tuple[Text, ...] = Field(
+        ("workspace",),
+        description="files of corrections, and `workspace` for those made in the app; the last one counts",
+    )

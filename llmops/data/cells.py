@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -70,6 +71,14 @@ def filled(cells: dict[str, Any], column: str) -> str:
     if not text:
         raise Unfit(f"empty: {column}")
     return text
+
+
+def described(cells: dict[str, Any], column: str) -> str:
+    """A cell kept beside the text: as text, or as the JSON of a list or an object; empty where it is missing."""
+    value = cell(cells, column) if has(cells, column) else None
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return cell_text(value).strip()
 
 
 def optional(cells: dict[str, Any], column: str) -> str:

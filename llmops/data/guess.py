@@ -2,79 +2,46 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from llmops.core.errors import RequestError
-from llmops.core.sources import Conversation, Labelled, PromptReply, Shape
-from llmops.data.cells import Unfit, cell_text
+from llmops.core.sources import (
+    Alpaca,
+    Conversation,
+    Labelled,
+    PlainText,
+    Preference,
+    PromptReply,
+    Rated,
+    Shape,
+    ShareGPT,
+    Thumbs,
+)
+from llmops.data.columns import (
+    BETTER_NAMES,
+    CONTEXT_NAMES,
+    INPUT_NAMES,
+    LABEL_NAMES,
+    MOST_LABELS,
+    NUMBER_NAMES,
+    PROMPT_NAMES,
+    REPLY_NAMES,
+    TEXT_NAMES,
+    THUMB_NAMES,
+    WORSE_NAMES,
+    Column,
+    as_columns,
+    opened,
+)
 from llmops.data.readers import columns_of
 from llmops.data.record import Record
-from llmops.data.turns import MESSAGES, conversation
+from llmops.data.shapes import THUMBS
+from llmops.data.turns import SHAREGPT
 
-TEXT_NAMES = ("text", "sentence", "review", "comment", "tweet", "content", "body", "message", "document", "utterance")
-LABEL_NAMES = ("label", "labels", "class", "category", "sentiment", "target", "intent", "topic", "tag", "y")
-PROMPT_NAMES = ("prompt", "instruction", "question", "input", "query", "user", "request")
-REPLY_NAMES = ("reply", "response", "answer", "output", "completion", "assistant", "target")
-MOST_LABELS = 50
 MOST_SLICES = 20
-LONGEST_LABEL = 60
-NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)*|\.\d+)([eE][+-]?\d+)?\s*")
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column and its cells as text."""
-
-    name: str
-    cells: tuple[str, ...]
-
-    @cached_property
-    def filled(self) -> list[str]:
-        return [cell.strip() for cell in self.cells if cell.strip()]
-
-    @cached_property
-    def counts(self) -> Counter[str]:
-        return Counter(self.filled)
-
-    @property
-    def simple_name(self) -> str:
-        return self.name.strip().lower()
-
-    @cached_property
-    def words(self) -> float:
-        """Mean number of words in a filled cell."""
-        return sum(len(cell.split()) for cell in self.filled) / max(1, len(self.filled))
-
-    @property
-    def is_number(self) -> bool:
-        return bool(self.filled) and all(NUMBER.fullmatch(cell) for cell in self.counts)
-
-    @property
-    def is_words(self) -> bool:
-        """Something stands in it, and not only numbers."""
-        return bool(self.filled) and not self.is_number
-
-    @property
-    def is_text(self) -> bool:
-        """Mostly different, and of several words each (or named like a text)."""
-        if not self.is_words or len(self.counts) * 2 < len(self.filled):
-            return False
-        return self.words >= 3 or self.simple_name in (*TEXT_NAMES, *PROMPT_NAMES, *REPLY_NAMES)
-
-    @property
-    def is_label(self) -> bool:
-        """A few short values that come again."""
-        few = 2 <= len(self.counts) <= MOST_LABELS and len(self.counts) * 2 <= len(self.filled)
-        return few and max(map(len, self.counts)) <= LONGEST_LABEL
-
-    def described(self) -> str:
-        values = len(self.counts)
-        return f"{self.name!r} ({values:,} different values of {len(self.filled):,}, {self.words:.1f} words each)"
+Chosen = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -93,70 +60,117 @@ class TextGuess:
     why: str
 
 
-def guess(name: str, records: Sequence[Record], chosen: Mapping[str, str]) -> Guess:
+def guess(name: str, records: Sequence[Record], chosen: Chosen) -> Guess:
     """The shape of a file's rows. `chosen` maps text, label, prompt or reply to the column that a person named.
 
     Raises `RequestError` naming the columns and the flags to choose with, where two answers are as good.
     """
-    names = columns_of(records)
+    columns = as_columns(opened(columns_of(records), records), records)
+    names = [column.name for column in columns]
     for flag, column in chosen.items():
         if column not in names:
             raise RequestError(f"{name} has no column {column!r} (--{flag})", f"its columns are: {', '.join(names)}")
-    if {"prompt", "reply"} & set(chosen) and {"text", "label"} & set(chosen):
+    if {"prompt", "reply"} & set(chosen) and {"text", "label", "number"} & set(chosen):
         raise RequestError(
             "a file is labelled texts, or prompts with replies", "give --text and --label, or --prompt and --reply"
         )
-    if not chosen:
-        for column in names:
-            if holds_conversations(column, records):
-                why = f"{column!r} holds lists of messages with role and content: conversations"
-                return Guess(Conversation(messages=column), (why,))
-    columns = as_columns(names, records)
-    if not {"text", "label"} & set(chosen):
-        pair = _prompt_and_reply(columns, chosen, name)
-        if pair:
-            return pair
-    return _labelled(columns, chosen, name)
+    if {"prompt", "reply"} & set(chosen):
+        return _as_said(columns, chosen)
+    for recognise in TALKS if not chosen else ():
+        if found := recognise(columns, name):
+            return _with_system(found, columns)
+    return _of_a_text(columns, chosen, name)
 
 
-def holds_conversations(column: str, records: Sequence[Record]) -> bool:
-    """Whether nearly every cell of a column is a conversation."""
-    cells = [record.cells[column] for record in records[:200] if record.cells and record.cells.get(column)]
-    good = 0
-    for cell in cells:
-        if isinstance(cell, list) or (isinstance(cell, str) and cell.lstrip().startswith("[")):
-            try:
-                conversation(cell, MESSAGES)
-                good += 1
-            except Unfit:
-                continue
-    return good > 0 and good * 10 >= len(cells) * 9
-
-
-def as_columns(names: Sequence[str], records: Sequence[Record]) -> list[Column]:
-    """The columns of all readable rows, cells as text; a cell that is a list or an object as its JSON."""
-
-    def text(value: object) -> str:
-        try:
-            return cell_text(value)
-        except Unfit:
-            return json.dumps(value, default=str)
-
-    rows = [record.cells for record in records if record.cells is not None]
-    return [Column(name, tuple(text(row.get(name)) for row in rows)) for name in names]
-
-
-def _prompt_and_reply(columns: Sequence[Column], chosen: Mapping[str, str], name: str) -> Guess | None:
-    """Prompts and replies where the names say so and the replies are no labels; None where they are not."""
-    if chosen and set(chosen) != {"prompt", "reply"}:
+def _as_said(columns: Sequence[Column], chosen: Chosen) -> Guess:
+    if set(chosen) != {"prompt", "reply"}:
         missing = ({"prompt", "reply"} - set(chosen)).pop()
         raise RequestError(f"--{missing} is not given", f"give --prompt and --reply both; columns: {_names(columns)}")
-    if chosen:
-        shape = PromptReply(prompt=chosen["prompt"], reply=chosen["reply"])
-        return Guess(shape, (f"{shape.prompt!r} is the prompt and {shape.reply!r} the reply, as you said",))
-    prompts = [column for column in columns if column.simple_name in PROMPT_NAMES and column.is_words]
-    replies = [column for column in columns if column.simple_name in REPLY_NAMES and column.is_words]
-    replies = [column for column in replies if not column.is_label]
+    shape = PromptReply(prompt=chosen["prompt"], reply=chosen["reply"])
+    found = Guess(shape, (f"{shape.prompt!r} is the prompt and {shape.reply!r} the reply, as you said",))
+    return _with_system(found, columns)
+
+
+def _pairs(columns: Sequence[Column], name: str) -> Guess | None:
+    """A better and a worse reply, by their names."""
+    better = [column for column in columns if column.named(BETTER_NAMES)]
+    worse = [column for column in columns if column.named(WORSE_NAMES)]
+    if len(better) != 1 or len(worse) != 1:
+        return None
+    why = f"{better[0].name!r} and {worse[0].name!r} are named like a better and a worse reply: preferences"
+    others = [column for column in columns if column not in (better[0], worse[0])]
+    prompts = [column for column in others if column.turns] or [
+        column for column in others if column.named(PROMPT_NAMES) and column.is_words
+    ]
+    if len(prompts) > 1 or (not prompts and better[0].turns is None):
+        raise RequestError(
+            f"{name}: it is not clear to which prompt {better[0].name!r} and {worse[0].name!r} answer",
+            "put the prompt into one column named 'prompt', or write both replies as lists of {role, content}",
+        )
+    shape = Preference(chosen=better[0].name, rejected=worse[0].name)
+    if not prompts:
+        return Guess(shape, (why, "both hold whole conversations, so the prompt is what they share"))
+    return Guess(shape.replace(prompt=prompts[0].name), (why, f"{prompts[0].name!r} is the prompt"))
+
+
+def _thumbs(columns: Sequence[Column], name: str) -> Guess | None:
+    """Replies with a thumb: a conversation, or a prompt with its reply, and a column of two opposite words."""
+    signs = [column for column in columns if column.named(THUMB_NAMES) and _is_thumb(column)]
+    if len(signs) != 1:
+        return None
+    thumb = signs[0]
+    others = [column for column in columns if column is not thumb]
+    why = f"{thumb.name!r} holds only {' and '.join(sorted(thumb.counts))}: thumbs for the replies"
+    talks = [column for column in others if column.turns and not column.named(REPLY_NAMES)]
+    if len(talks) == 1 and not _replies(others):
+        shape = Thumbs(prompt=talks[0].name, reply=talks[0].name, thumb=thumb.name)
+        return Guess(shape, (f"{talks[0].name!r} holds conversations that end with the reply", why))
+    prompts, replies = talks or _prompts(others), [column for column in _replies(others) if not column.is_label]
+    if len(prompts) != 1 or len(replies) != 1:
+        return None
+    shape = Thumbs(prompt=prompts[0].name, reply=replies[0].name, thumb=thumb.name)
+    return Guess(shape, (f"{shape.prompt!r} is the prompt and {shape.reply!r} the reply, by their names", why))
+
+
+def _is_thumb(column: Column) -> bool:
+    return 1 <= len(column.counts) <= 2 and all(value.casefold() in THUMBS for value in column.counts)
+
+
+def _conversations(columns: Sequence[Column], name: str) -> Guess | None:
+    talks = [column for column in columns if column.turns]
+    if _prompts(talks) and _replies(columns):
+        return None  # prompts and replies, each a list of turns
+    whole = [column for column in talks if not column.named(PROMPT_NAMES)] or talks
+    if not whole:
+        return None
+    if len(whole) > 1:
+        raise RequestError(
+            f"{name}: columns {' and '.join(repr(column.name) for column in whole[:2])} both hold conversations",
+            "leave one of them in the file, or write a recipe whose source names one",
+        )
+    column, notation = whole[0], whole[0].turns
+    assert notation is not None
+    why = f"{column.name!r} holds lists of {notation.described()}: conversations"
+    if notation is SHAREGPT:
+        return Guess(ShareGPT(conversations=column.name), (why, "this notation is ShareGPT's"))
+    return Guess(Conversation(messages=column.name), (why,))
+
+
+def _alpaca(columns: Sequence[Column], name: str) -> Guess | None:
+    """An instruction, an input to it, an output: by their names."""
+    inputs = [column for column in columns if column.named(INPUT_NAMES)]
+    prompts = [column for column in _prompts(columns) if column not in inputs]
+    replies = [column for column in _replies(columns) if not column.is_label]
+    if len(prompts) != 1 or len(inputs) != 1 or len(replies) != 1:
+        return None
+    shape = Alpaca(instruction=prompts[0].name, input=inputs[0].name, output=replies[0].name)
+    why = f"{shape.instruction!r}, {shape.input!r} and {shape.output!r} are named like instruction, input and output"
+    return Guess(shape, (f"{why} (Alpaca); the input goes on the line below its instruction",))
+
+
+def _prompt_and_reply(columns: Sequence[Column], name: str) -> Guess | None:
+    """Prompts and replies where the names say so and the replies are no labels; None where they are not."""
+    prompts, replies = _prompts(columns), [column for column in _replies(columns) if not column.is_label]
     if not prompts or not replies:
         return None
     if len(prompts) > 1 or len(replies) > 1:
@@ -169,20 +183,77 @@ def _prompt_and_reply(columns: Sequence[Column], chosen: Mapping[str, str], name
     return Guess(PromptReply(prompt=prompt.name, reply=reply.name), why)
 
 
-def _labelled(columns: Sequence[Column], chosen: Mapping[str, str], name: str) -> Guess:
+# Rows in which somebody is answered, the most telling signs first.
+TALKS: tuple[Callable[[Sequence[Column], str], Guess | None], ...] = (
+    _pairs,
+    _thumbs,
+    _conversations,
+    _alpaca,
+    _prompt_and_reply,
+)
+
+
+def _prompts(columns: Sequence[Column]) -> list[Column]:
+    return [column for column in columns if column.named(PROMPT_NAMES) and column.is_words]
+
+
+def _replies(columns: Sequence[Column]) -> list[Column]:
+    return [column for column in columns if column.named(REPLY_NAMES) and column.is_words]
+
+
+def _with_system(found: Guess, columns: Sequence[Column]) -> Guess:
+    """The guess with the column of system prompts, where there is one."""
+    held = [
+        column
+        for column in columns
+        if CONTEXT_NAMES.get(column.name.strip().lower()) == "system prompts" and column.filled
+    ]
+    if not held or not hasattr(found.shape, "system"):
+        return found
+    return Guess(found.shape.replace(system=held[0].name), (*found.why, f"{held[0].name!r} holds the system prompts"))
+
+
+def _of_a_text(columns: Sequence[Column], chosen: Chosen, name: str) -> Guess:
+    """Texts with a label, with a number, or by themselves."""
+    if "number" in chosen:
+        return _rated(columns, chosen, name, next(column for column in columns if column.name == chosen["number"]))
+    if "label" not in chosen:
+        others = [column for column in columns if column.name != chosen.get("text")]
+        labels = [column for column in others if column.is_label and not column.named(NUMBER_NAMES)]
+        numbers = [column for column in others if column.named(NUMBER_NAMES) and column.is_number]
+        if not any(column.named(LABEL_NAMES) for column in labels) and len(numbers) == 1:
+            return _rated(columns, chosen, name, numbers[0])
+        numbers = [column for column in others if column.is_number and any("." in value for value in column.counts)]
+        candidates = [column for column in others if column.is_label]
+        texts = [column for column in columns if column.is_text]
+        if not candidates and numbers and "text" not in chosen:
+            doubt = "no column looks like a label (a few short values that come again)"
+            raise _unclear(name, columns, doubt, "--number for a number to predict, --text alone for running text")
+        if not candidates and (len(texts) == 1 or "text" in chosen):
+            text = _the_text(columns, chosen, name)
+            why = "no column holds labels, numbers or replies: running text, to go on with pretraining"
+            return Guess(PlainText(text=text.column), (text.why, why))
     label, why_label = _label(columns, chosen, name)
-    others = [column for column in columns if column.name != label]
-    if "text" in chosen:
-        text, why_text = chosen["text"], f"{chosen['text']!r} is the text, as you said"
-        if text == label:
-            raise RequestError(f"{text!r} cannot be text and label", f"choose two of: {_names(columns)}")
-    else:
-        found = _text(others, name, "--text")
-        text, why_text = found.column, found.why
-    return Guess(Labelled(text=text, label=label), (why_text, why_label))
+    text = _the_text([column for column in columns if column.name != label], chosen, name)
+    if text.column == label:
+        raise RequestError(f"{text.column!r} cannot be text and label", f"choose two of: {_names(columns)}")
+    return Guess(Labelled(text=text.column, label=label), (text.why, why_label))
 
 
-def _label(columns: Sequence[Column], chosen: Mapping[str, str], name: str) -> tuple[str, str]:
+def _rated(columns: Sequence[Column], chosen: Chosen, name: str, number: Column) -> Guess:
+    text = _the_text([column for column in columns if column is not number], chosen, name)
+    comma = any("," in value for value in number.counts) and not any("." in value for value in number.counts)
+    if not number.is_number:
+        raise RequestError(f"{name}: {number.described()} holds more than numbers", "name another column with --number")
+    why = f"{number.described()} is named like a number, and is one: to be predicted (--label {number.name}: as labels)"
+    if "number" in chosen:
+        why = f"{number.name!r} is the number to predict, as you said"
+    commas = ("its decimals stand behind a comma",) if comma else ()
+    shape = Rated(text=text.column, number=number.name, decimal_mark="," if comma else ".")
+    return Guess(shape, (text.why, why, *commas))
+
+
+def _label(columns: Sequence[Column], chosen: Chosen, name: str) -> tuple[str, str]:
     if "label" in chosen:
         column = next(column for column in columns if column.name == chosen["label"])
         if len(column.counts) > MOST_LABELS or len(column.counts) < 2:
@@ -192,7 +263,7 @@ def _label(columns: Sequence[Column], chosen: Mapping[str, str], name: str) -> t
             )
         return column.name, f"{column.name!r} is the label, as you said"
     labels = [column for column in columns if column.is_label and column.name != chosen.get("text")]
-    named = [column for column in labels if column.simple_name in LABEL_NAMES]
+    named = [column for column in labels if column.named(LABEL_NAMES)]
     if len(named) == 1:
         return named[0].name, f"{named[0].described()} is named like a label and has few values"
     if len(labels) == 1:
@@ -203,9 +274,15 @@ def _label(columns: Sequence[Column], chosen: Mapping[str, str], name: str) -> t
     raise _unclear(name, columns, doubt, "--text and --label, or --prompt and --reply")
 
 
+def _the_text(columns: Sequence[Column], chosen: Chosen, name: str) -> TextGuess:
+    if "text" in chosen:
+        return TextGuess(chosen["text"], f"{chosen['text']!r} is the text, as you said")
+    return _text(columns, name, "--text")
+
+
 def _text(columns: Sequence[Column], name: str, flag: str) -> TextGuess:
     texts = [column for column in columns if column.is_text]
-    named = [column for column in texts if column.simple_name in TEXT_NAMES]
+    named = [column for column in texts if column.named(TEXT_NAMES)]
     if len(named) == 1:
         return TextGuess(named[0].name, f"{named[0].described()} is named like a text and reads like one")
     if len(texts) == 1:

@@ -5,41 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llmops.core.dataset import DroppedRow, Message, Row
-from llmops.core.errors import RequestError
 from llmops.core.sources import (
-    Alpaca,
-    Conversation,
-    Labelled,
-    PlainText,
-    Preference,
-    PromptReply,
-    Rated,
     Shape,
-    ShareGPT,
     Source,
 )
-from llmops.core.tasks import SHAPES_OF, Classify, Rate, Reply, Task
-from llmops.data.cells import Misfit, Unfit, has, optional
+from llmops.core.tasks import Classify, Rate, Reply, Task
+from llmops.data.cells import Unfit, described, optional
 from llmops.data.damage import damage
+from llmops.data.fit import Fit, default_shape
 from llmops.data.record import Record, shown
-from llmops.data.shapes import SHAPES
+from llmops.data.shapes import SHAPES, Parts
 from llmops.data.turns import Turn
-
-# What columns by these names hold belongs to the conversation: where nothing reads one, it would be lost in silence.
-CONTEXT_NAMES = {
-    **dict.fromkeys(("system", "system_prompt", "system_message", "systemprompt", "system prompt"), "system prompts"),
-    **dict.fromkeys(("history",), "earlier turns"),
-    **dict.fromkeys(("tools", "functions"), "tools that the replies call"),
-    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), "pictures, sounds or films"),
-}
-# Fields of a shape whose column may be missing, as long as the recipe does not name another.
-MAY_BE_MISSING = frozenset(("input", "history", "system"))
 
 
 class Example(NamedTuple):
@@ -71,7 +52,7 @@ class Example(NamedTuple):
         """The row as the ledger of dropped rows shows it."""
         bare = self.label is not None or not self.turns
         text = self.text if bare else "\n".join(content for _, content in self.turns)
-        return DroppedRow(source=self.source, line=self.line, step=step, reason=reason, text=shown(text))
+        return DroppedRow(id=self.id, source=self.source, line=self.line, step=step, reason=reason, text=shown(text))
 
 
 Mapped = Example | DroppedRow
@@ -99,7 +80,17 @@ def short_hash(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-@lru_cache(maxsize=4096)  # a turn comes again as context of the turns after it
+def sameness(
+    turns: Sequence[Turn], text: str, label: str | None, rejected: str | None = None, liked: bool | None = None
+) -> str:
+    """What makes two rows duplicates: see `Example`."""
+    bare = label is not None or not turns
+    spoken = [text] if bare else [part for turn in turns if turn[0] != "system" for part in turn]
+    spoken += [part for part in (rejected, liked and "liked", liked is False and "disliked") if part]
+    return short_hash(*[fold(part) for part in spoken])
+
+
+@lru_cache(maxsize=64)  # a turn comes again as context of the turns after it
 def fold(text: str) -> str:
     """What makes two texts the same: NFC, and every run of white space one space."""
     return " ".join(unicodedata.normalize("NFC", text).split())
@@ -117,48 +108,7 @@ def map_records(records: Iterable[Record], name: str, part: int, source: Source,
             mapper = Mapper(part, source, source.shape or default_shape(task, record.cells), task, name)
         yield dropped_record(source.from_, record, "read", record.reason) if mapper is None else mapper(record)
     if mapper is not None:
-        mapper.check()
-
-
-def default_shape(task: Task, columns: Iterable[str]) -> Shape:
-    """The shape of a source that names none: columns by their usual names."""
-    fits = SHAPES_OF[task.kind]
-    for shape in USUAL:
-        if shape.kind in fits and set(columns) >= {
-            name for field, name in _named(shape) if field not in MAY_BE_MISSING
-        }:
-            return shape
-    return next(shape for shape in (PromptReply(), *USUAL) if shape.kind in fits)
-
-
-USUAL: tuple[Shape, ...] = (
-    Conversation(),
-    ShareGPT(),
-    Preference(),
-    Alpaca(),
-    PromptReply(),
-    Labelled(),
-    Rated(),
-    PlainText(),
-)
-
-
-def _named(shape: Shape) -> list[tuple[str, str]]:
-    """(field, column) of every column that a shape names."""
-    return [(field, value) for field, value in shape if field not in ("kind", "cut", "decimal_mark")]
-
-
-def wanted_columns(source: Source, shape: Shape) -> dict[str, str]:
-    """What a source calls a column, and its name, for every column that must be there."""
-    wanted = dict(_named(shape))
-    optional = MAY_BE_MISSING | (
-        {"prompt"} if isinstance(shape, Preference) else set()
-    )  # whole talks hold their prompt
-    for field in optional & set(wanted):
-        if wanted[field] == type(shape).model_fields[field].default:
-            del wanted[field]
-    wanted |= {f"keep_fields[{number}]": column for number, column in enumerate(source.keep_fields)}
-    return wanted | ({"group": source.group} if source.group else {})
+        mapper.fit.check()
 
 
 def dropped_record(source: str, record: Record, step: str, reason: str) -> DroppedRow:
@@ -167,132 +117,48 @@ def dropped_record(source: str, record: Record, step: str, reason: str) -> Dropp
     return DroppedRow(source=source, line=record.line, step=step, reason=reason, text=shown(text))
 
 
-# Turns and their JSON are one type with plain text: what they say is told apart by itself.
-KINDS: dict[type, str] = {
-    **dict.fromkeys((str, list, dict), "text"),
-    **dict.fromkeys((int, float), "a number"),
-    bool: "true or false",
-}
-
-
-def said(turns: tuple[Turn, ...]) -> tuple[str, ...]:
-    """What was said in each turn."""
-    return tuple(content for _, content in turns)
-
-
 class Mapper:
-    """Maps the records of one source. Calling it gives an `Example`, or a `DroppedRow` with its reason.
-
-    It remembers how many records had another form than the shape says, and the first of them.
-    """
+    """Maps the records of one source. Calling it gives an `Example`, or a `DroppedRow` with its reason."""
 
     def __init__(self, part: int, source: Source, shape: Shape, task: Task, name: str) -> None:
-        if shape.kind not in SHAPES_OF[task.kind]:
-            raise RequestError(
-                f"source {name!r} is {shape.kind}, which does not fit task {task.kind!r}",
-                f"change task.kind, or give the source a shape that fits: {', '.join(sorted(SHAPES_OF[task.kind]))}",
-            )
-        self.part, self.source, self.shape, self.task, self.name = part, source, shape, task, name
+        self.part, self.source, self.shape, self.task = part, source, shape, task
+        self.fit = Fit(name, source, shape, task)
         self.parts = SHAPES[shape.kind]
         self.opening = opening(task)
-        self.columns: dict[str, None] = {}
-        self.missing = wanted_columns(source, shape)
-        self.read = {*dict(_named(shape)).values(), *source.keep_fields}
-        # A number, and a thumb, is the same in text.
-        numbers = {
-            getattr(shape, field, "") for field in ("number", "thumb", "label" if getattr(shape, "cut", None) else "")
-        }
-        self.typed = [*(self.read - numbers), *([source.group] if source.group else [])]
-        self.unread: dict[str, int] = {}  # column that belongs to the conversations: first line with something in it
-        self.seen = self.misfits = 0
-        self.first: tuple[int, str] | None = None
-        self.kinds: dict[str, tuple[str, int]] = {}  # column: what it holds, and the first line that does
-        self.strays = 0
 
     def __call__(self, record: Record) -> Example | DroppedRow:
         source, cells = self.source, record.cells
         if cells is None:
             return dropped_record(source.from_, record, "read", record.reason)
-        self._look(cells, record.line)
         try:
-            self._same_type(cells, record.line)
-            turns, text, label, rejected, liked = self.parts(self.shape, cells, self.task)
-            kept = {name: optional(cells, name) for name in source.keep_fields}
+            self.fit.see(record)
+            parts = self.parts(self.shape, cells, self.task)
+            check_whole(parts)
+            fields = {**source.fields, **{name: described(cells, name) for name in source.keep_fields}}
             group = optional(cells, source.group) if source.group else ""
-            if wrong := next(
-                (found for part in (text, label, rejected, *said(turns)) if (found := damage(part or ""))), ""
-            ):
-                raise Unfit(wrong)
         except Unfit as error:
-            if isinstance(error, Misfit):
-                self.misfits += 1
-                self.first = self.first or (record.line, str(error))
+            self.fit.misfit(record, error)
             return dropped_record(source.from_, record, "map", str(error))
         # Id and group do not depend on question or system prompt, so that a row keeps its id and never changes sides.
-        spoken = (
-            [text]
-            if label is not None or not turns
-            else [part for turn in turns if turn[0] != "system" for part in turn]
-        )
-        spoken += [part for part in (rejected, liked and "liked", liked is False and "disliked") if part]
-        same = short_hash(*[fold(part) for part in spoken])
-        group = group or short_hash(fold(text))
-        row_id = short_hash(label, same) if label is not None else same
-        fields = {**source.fields, **kept}
-        if turns and turns[0][0] != "system":
-            turns = (*self.opening, *turns)
+        same = sameness(parts.turns, parts.text, parts.label, parts.rejected, parts.liked)
         return Example(
-            self.part, source.from_, record.line, turns, text, label, fields, group, same, row_id, rejected, liked
+            part=self.part,
+            source=source.from_,
+            line=record.line,
+            turns=(*self.opening, *parts.turns) if parts.turns and parts.turns[0][0] != "system" else parts.turns,
+            fields=fields,
+            group=group or short_hash(fold(parts.text)),
+            same=same,
+            id=short_hash(parts.label, same) if parts.label is not None else same,
+            text=parts.text,
+            label=parts.label,
+            rejected=parts.rejected,
+            liked=parts.liked,
         )
 
-    def _same_type(self, cells: dict[str, Any], line: int) -> None:
-        """Raise `Unfit` where a column holds another type than in the rows before: 1 and "1" are not the same."""
-        for column in self.typed:
-            kind = KINDS.get(type(value)) if (value := cells.get(column)) is not None else None
-            if kind is None:
-                continue
-            known, first = self.kinds.setdefault(column, (kind, line))
-            if known != kind:
-                self.strays += 1
-                raise Unfit(f"type changes: {column} is {kind} here, and {known} from line {first} on")
 
-    def _look(self, cells: dict[str, Any], line: int) -> None:
-        """Note which columns are there."""
-        self.seen += 1
-        if not cells.keys() <= self.columns.keys():
-            self.columns.update(dict.fromkeys(cells))
-        if self.missing:
-            self.missing = {field: column for field, column in self.missing.items() if not has(cells, column)}
-        for column, value in cells.items():
-            if value and column not in self.read and column.strip().lower() in CONTEXT_NAMES:
-                self.unread.setdefault(column, line)
-
-    def check(self) -> None:
-        """Raise `RequestError` where the source's shape is not what its rows are: see `map_records`."""
-        for field, column in self.missing.items():
-            near = get_close_matches(column, self.columns, 1, 0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            known = ", ".join(repr(name) for name in list(self.columns)[:20])
-            raise RequestError(
-                f"{self.name} has no column {column!r}, which the source names as its {field}",
-                f"{hint}its columns are {known}; name one of them in the recipe's source",
-            )
-        for column, line in self.unread.items() if isinstance(self.task, Reply) else ():
-            held = CONTEXT_NAMES[column.strip().lower()]
-            system = f"write shape.system: {column}, or " if held == "system prompts" else ""
-            raise RequestError(
-                f"{self.name}, line {line}: column {column!r} holds {held}, and the source does not read it",
-                f"{system}list it in keep_fields to leave it out of the conversations",
-            )
-        if 2 * self.strays > self.seen:
-            column, (kind, line) = next(iter(self.kinds.items()))
-            raise RequestError(
-                f"{self.name}: most rows hold another type than line {line}, where {column!r} is {kind}",
-                "give a column one type in all rows; mend that line where it is the odd one",
-            )
-        if self.first is not None and 2 * self.misfits > self.seen:
-            raise RequestError(
-                f"{self.name}, line {self.first[0]}: {self.first[1]}; {self.misfits:,} of {self.seen:,} rows do not "
-                f"fit the shape {self.shape.kind!r}",
-                "look at the file with 'llmops new FILE', which says what its rows are and writes the shape",
-            )
+def check_whole(parts: Parts) -> None:
+    """Raise `Unfit` where a text was damaged before it reached us."""
+    for text in (parts.text, parts.label or "", parts.rejected or "", *(content for _, content in parts.turns)):
+        if found := damage(text):
+            raise Unfit(found)

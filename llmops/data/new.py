@@ -13,17 +13,22 @@ from pydantic import Field
 
 from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
+from llmops.core.method import DPO, KTO, SFT, Objective
 from llmops.core.recipe import Evaluation, Recipe
-from llmops.core.sources import Data, Labelled, Shape, Source
-from llmops.core.tasks import Classify, Reply, Task
+from llmops.core.sources import Data, Labelled, PlainText, Rated, Shape, Source
+from llmops.core.tasks import Classify, Continue, Rate, Reply, Task
 from llmops.core.value import Value
-from llmops.data.guess import as_columns, guess, slices
-from llmops.data.mapping import map_records
-from llmops.data.readers import columns_of, read_records
+from llmops.data.columns import Column, as_columns, opened
+from llmops.data.guess import guess, slices
+from llmops.data.mapping import Example, map_records
+from llmops.data.readers import BY_SUFFIX, columns_of, read_records
 from llmops.data.record import Record
 from llmops.data.split import FEWEST_ROWS, Dealt, deal
 
 SHOWN_ROWS = 5
+# What is learned from rows that compare; every other shape shows what to say.
+OBJECTIVES: dict[str, Objective] = {"preference": DPO(), "thumbs": KTO()}
+MOST_DECIMALS = 3  # each costs a token, and raters mean no more
 COMMENTS = {
     "base": "the model to tune: a catalogue name, path:FOLDER or hub:ORG/NAME",
     "data": "where the rows come from, and which columns are what",
@@ -50,30 +55,43 @@ class Look(Value):
 
 
 def look(
-    file: Path, text: str | None = None, label: str | None = None, prompt: str | None = None, reply: str | None = None
+    file: Path,
+    text: str | None = None,
+    label: str | None = None,
+    number: str | None = None,
+    prompt: str | None = None,
+    reply: str | None = None,
 ) -> Look:
-    """Look at a CSV, TSV, JSONL, JSON or Parquet file. The four names choose columns where a person knows better.
+    """Look at a file of rows with an ending in `readers.BY_SUFFIX`. Names choose columns where a person knows better.
 
     Raises `RequestError` where the file cannot be read, or it is not clear which column is what.
     """
     if not file.is_file():
-        raise RequestError(f"there is no file {file}", "name a CSV, TSV, JSONL or Parquet file")
+        raise RequestError(f"there is no file {file}", f"name a file that ends in one of: {', '.join(BY_SUFFIX)}")
     records = list(read_records(file, str(file)))
     names = columns_of(records)
     _check_header(file, names, records)
-    flags = {"text": text, "label": label, "prompt": prompt, "reply": reply}
+    names = opened(names, records)
+    flags = {"text": text, "label": label, "number": number, "prompt": prompt, "reply": reply}
     found = guess(str(file), records, {flag: column for flag, column in flags.items() if column})
     shape = found.shape
     columns = as_columns(names, records)
-    used = [value for field, value in shape if field in ("text", "label", "prompt", "reply", "messages")]
-    keep = slices(columns, used)
+    keep = slices(columns, [value for field, value in shape if field != "kind"])
     labels: dict[str, int] = {}
-    task: Task = Reply()
+    task: Task = Continue() if isinstance(shape, PlainText) else Reply()
+    if isinstance(shape, Rated):
+        task = _rate(next(column for column in columns if column.name == shape.number))
     if isinstance(shape, Labelled):
         counts = next(column for column in columns if column.name == shape.label).counts
         labels = dict(sorted(counts.items()))
         task = _classify(shape.label, tuple(labels))
     dealt = _deal(file, records, shape, task, keep)
+    if not dealt.train and not dealt.heldout:
+        first = dealt.dropped[0]
+        raise RequestError(
+            f"{file}: not one of {len(records):,} rows can be used; line {first.line}: {first.reason}",
+            "mend or export the file again, or choose other columns",
+        )
     warnings = _warnings(dealt, labels)
     if isinstance(task, Classify):
         task, more = _with_enough_rows(task, dealt)
@@ -91,7 +109,7 @@ def look(
         labels=labels,
         rows_train=len(dealt.train),
         rows_heldout=len(dealt.heldout),
-        rendered=tuple(example.row().messages for example in (*dealt.train, *dealt.heldout)[:SHOWN_ROWS]),
+        rendered=tuple(_rendered(example) for example in (*dealt.train, *dealt.heldout)[:SHOWN_ROWS]),
         warnings=tuple(warnings),
     )
 
@@ -107,6 +125,7 @@ def draft(seen: Look, name: str | None = None) -> Recipe:
         name=name or name_for(seen.file),
         data=Data(sources=(source,)),
         task=seen.task,
+        objective=OBJECTIVES.get(seen.shape.kind, SFT()),
         evaluation=Evaluation(slices=seen.keep_fields),
     )
 
@@ -156,6 +175,8 @@ def _check_header(file: Path, names: Sequence[str], records: Sequence[Record]) -
     """Raise `RequestError` where the first line of a table looks like a row."""
     if file.suffix.lower() not in (".csv", ".tsv", ".tab"):
         return
+    if names and not names[0] and [str((record.cells or {}).get("")) for record in records[:2]] == ["0", "1"]:
+        names = names[1:]  # pandas writes its index so
     seen = {name: {str(record.cells[name]) for record in records if record.cells is not None} for name in names}
     for name in names:
         if name in seen[name] or len(name.split()) > 6 or not name:
@@ -173,6 +194,17 @@ def _classify(column: str, labels: tuple[str, ...]) -> Classify:
             )
     listed = ", ".join(labels[:-1]) + f" or {labels[-1]}"
     return Classify(question=f"Which {column.replace('_', ' ').strip()} fits this text: {listed}?", labels=labels)
+
+
+def _rate(column: Column) -> Rate:
+    decimals = max((len(re.split("[.,]", value)[1]) for value in column.counts if re.search("[.,]", value)), default=0)
+    about = column.name.replace("_", " ").strip()
+    return Rate(question=f"Which {about} fits this text? Answer with a number.", decimals=min(MOST_DECIMALS, decimals))
+
+
+def _rendered(example: Example) -> tuple[Message, ...]:
+    """A row's turns; all of a running text is the model's to say."""
+    return example.row().messages or (Message(role="assistant", content=example.text),)
 
 
 def _deal(file: Path, records: Sequence[Record], shape: Shape, task: Task, keep: tuple[str, ...]) -> Dealt:

@@ -2,129 +2,171 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from llmops.core.context import Surroundings
-from llmops.core.dataset import DatasetManifest, SourceRecord
+from llmops.core.cleaning import StepCount
+from llmops.core.dataset import DatasetManifest, DroppedRow
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.recipe import Recipe
-from llmops.core.sources import Source
-from llmops.core.tasks import Task
-from llmops.core.value import Value
-from llmops.data.mapping import Mapped, map_records
-from llmops.data.readers import read_records
-from llmops.data.split import Dealt, check_dealt, deal
-from llmops.store.catalogue import DATA
-from llmops.store.files import building, verify_folder, write_json, write_text
-from llmops.store.sources import fetch
+from llmops.core.value import digest
+from llmops.data.clean import Cleaner, place
+from llmops.data.crew import Crew
+from llmops.data.ledger import Tally, altered_and_kept
+from llmops.data.mapping import opening
+from llmops.data.origin import find_origins, numbered
+from llmops.data.passes import PARTS, Chunk, Job, read_tallies
+from llmops.data.people import corrections_of
+from llmops.data.review import REVIEW, Reviewed, review
+from llmops.data.shelf import open_shelf, tidy
+from llmops.data.split import Counts, check_counts
+from llmops.data.steps.deal import Deal
+from llmops.data.steps.terms import with_words
+from llmops.store.files import building, read_jsonl, sha256_file, verify_folder, write_json
 from llmops.store.workspace import Workspace
 
 
-class Part(NamedTuple):
-    """One source, read and mapped."""
+def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) -> DatasetManifest:
+    """The rows of a recipe, written once to `datasets/<id>/`: train, heldout, dropped and altered, and the manifest.
 
-    record: SourceRecord
-    mapped: list[Mapped]
-
-
-def prepare(recipe: Recipe, workspace: Workspace) -> DatasetManifest:
-    """The rows of a recipe, written once to `datasets/<id>/`: train, heldout and dropped rows, and the manifest.
-
-    The same recipe and the same bytes give the same id on any machine. Raises `RequestError` where a source, a
-    column or a label is not what the recipe says; nothing is written then.
+    The same recipe and the same bytes give the same id on any machine, by any number of `processes` (as many as this
+    machine has for us, where None). What was done is kept in `steps/` of the workspace, so that a preparation that was
+    interrupted goes on, and a changed step does not do the earlier ones again. Raises `RequestError` where a source,
+    a column or a label is not what the recipe says; no data set is written then.
     """
-    world = workspace.world
-    parts = [_part(number, source, recipe.task, world) for number, source in enumerate(recipe.data.sources)]
-    dealt = deal([row for part in parts for row in part.mapped], recipe.data)
-    check_dealt(dealt, recipe.task, recipe.name)
-    files = {
-        "train.jsonl": _lines(example.row() for example in dealt.train),
-        "heldout.jsonl": _lines(example.row() for example in dealt.heldout),
-        "dropped.jsonl": _lines(dealt.dropped),
-    }
-    manifest = DatasetManifest(
-        name=recipe.name,
-        task=recipe.task,
-        sources=tuple(part.record for part in parts),
-        rows_read=sum(part.record.rows_read for part in parts),
-        rows_train=len(dealt.train),
-        rows_heldout=len(dealt.heldout),
-        dropped=dealt.reasons,
-        files={name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
-    )
-    _store(manifest, files, workspace)
-    world.say(_summary(manifest, dealt))
+    world, home = workspace.world, open_shelf(workspace.root)
+    spared = recipe.data.bring_back
+    with tempfile.TemporaryDirectory(prefix="draft-", dir=home) as scratch:
+        made = Path(scratch)
+        origins = find_origins(recipe, world)
+        rows_key = digest([origin.key for origin in origins])
+        cleaning = [with_words(step, world) for step in recipe.data.steps]
+        steps = place((*cleaning, Deal.of(recipe.data)), rows_key, spared, home)
+        with Crew(processes or len(os.sched_getaffinity(0)), made) as crew:
+            chunks = Cleaner(crew, spared, world).clean(steps, numbered(origins, home, world))
+            plain = [recipe.data.replay.source.from_] if recipe.data.replay else []
+            job = Job(done=tuple(steps), write=made / "parts", opening=opening(recipe.task), spared=frozenset(spared))
+            job = job.replace(plain=frozenset(plain))
+            crew.do(job, chunks, "rows, 5,000 at a time: written", world.track)
+        count = _count(made / "parts", chunks)
+        _check_brought_back(recipe, count)
+        sides = Counts(count.train, count.heldout, count.reasons)
+        check_counts(sides, recipe.task, recipe.name, _dropped(made / "parts", chunks))
+        for name in PARTS:
+            _join(made / name, made / "parts", chunks)
+        said = corrections_of(recipe.data.corrections, recipe.name, recipe.task, workspace)
+        reviewed = review(made, recipe, said, world)
+        count.add(reviewed)
+        check_counts(Counts(count.train, count.heldout, count.reasons), recipe.task, recipe.name, ())
+        manifest = DatasetManifest(
+            name=recipe.name,
+            task=recipe.task,
+            sources=tuple(origin.record(home) for origin in origins),
+            rows_read=count.tallies["read"].rows_in,
+            rows_train=count.train.total(),
+            rows_heldout=count.heldout.total(),
+            dropped=count.reasons,
+            rows_altered=altered_and_kept(made),
+            rows_made=sum(step.made for step in reviewed.steps),
+            steps=(*(tally.count(step) for step, tally in count.tallies.items()), *reviewed.steps),
+            files={name: sha256_file(made / name) for name in PARTS},
+        )
+        _store(manifest, made, workspace)
+    tidy(home, [*(step.folder for step in steps), *(origin.folder(home) for origin in origins)], world.clock())
+    world.say(_summary(manifest))
     return manifest
 
 
-def resolve(source: Source) -> Source:
-    """A catalogue source with what the catalogue knows of it, wherever the recipe leaves it open."""
-    entry = DATA.get(source.from_)
-    if entry is None:
-        return source
-    if source.sha256 is not None and source.sha256 != entry.sha256:
-        raise RequestError(
-            f"source {source.from_!r} is pinned to another sha256 in the catalogue ({entry.sha256[:12]}…)",
-            "leave 'sha256' out of this source",
-        )
-    if entry.row is None:
-        raise RequestError(f"{source.from_!r} is {entry.about}, not rows to train on", "name a source of rows")
-    default = Source(from_=source.from_)
-    known = {**dict(entry.row), "licence": entry.licence}
-    asked = {field: value for field, value in source if value != getattr(default, field)}
-    return Source.model_validate({**known, **asked, "fields": {**entry.row.fields, **source.fields}})
+@dataclass
+class Count:
+    """What the parts of a data set hold: rows by label on each side, steps by name, rows that were brought back."""
+
+    train: Counter[str] = field(default_factory=Counter)
+    heldout: Counter[str] = field(default_factory=Counter)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    spared: set[str] = field(default_factory=set)
+    reviewed: tuple[StepCount, ...] = ()
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Number of dropped rows by reason, over all steps."""
+        total: Counter[str] = Counter()
+        for tally in self.tallies.values():
+            total.update(tally.dropped)
+        for step in self.reviewed:
+            total.update(step.dropped)
+        return dict(sorted(total.items()))
+
+    def add(self, reviewed: Reviewed) -> None:
+        """Count what the review left of them."""
+        self.train, self.heldout, self.reviewed = reviewed.train, reviewed.heldout, reviewed.steps
 
 
-def _part(number: int, source: Source, task: Task, world: Surroundings) -> Part:
-    """Fetch, read and map one source."""
-    entry = DATA.get(source.from_)
-    source = resolve(source)
-    if entry is not None:
-        fetched = fetch(entry.address, entry.sha256, world, entry)
-        name, reader, names = source.from_, entry.reader, entry.columns
-    else:
-        fetched = fetch(source.from_, source.sha256, world)
-        name, reader, names = fetched.address, "", ()
-    records = read_records(fetched.path, name, reader, names, world.track)
-    mapped = list(map_records(records, name, number, source, task))
-    found = SourceRecord(from_=name, sha256=fetched.sha256, licence=source.licence, rows_read=len(mapped))
-    return Part(found, mapped)
+def _count(folder: Path, chunks: Sequence[Chunk]) -> Count:
+    """Add up what was counted of each chunk."""
+    count = Count()
+    for chunk in chunks:
+        found = read_tallies(folder / f"{chunk.name}.json")
+        count.train.update(found["labels"]["train"])
+        count.heldout.update(found["labels"]["heldout"])
+        count.spared.update(found["spared"])
+        for step, tally in found["tallies"].items():
+            count.tallies.setdefault(step, Tally()).add(tally)
+    return count
 
 
-def _lines(values: Iterable[Value]) -> str:
-    """One compact JSON object a line, fields in the order of their type: the same on any machine."""
-    return "".join(value.model_dump_json(by_alias=True) + "\n" for value in values)
+def _check_brought_back(recipe: Recipe, count: Count) -> None:
+    """Raise `RequestError` where a row that is to be brought back was never read."""
+    for row_id in recipe.data.bring_back:
+        if row_id not in count.spared:
+            raise RequestError(
+                f"{recipe.name}: data.bring_back names {row_id}, which is the id of no row that was read",
+                "take an id from 'llmops inspect DATASET --dropped all', or take it out of the recipe",
+            )
 
 
-def _store(manifest: DatasetManifest, files: dict[str, str], workspace: Workspace) -> None:
-    """Write the dataset's folder by one rename; one that is there already is checked and used again."""
+def _dropped(folder: Path, chunks: Sequence[Chunk]) -> Iterator[DroppedRow]:
+    for chunk in chunks:
+        yield from map(DroppedRow.model_validate, read_jsonl(folder / f"{chunk.name}.dropped.jsonl"))
+
+
+def _join(path: Path, folder: Path, chunks: Sequence[Chunk]) -> None:
+    """Join the parts of one file of the data set."""
+    with path.open("wb") as file:
+        for chunk in chunks:
+            part = folder / f"{chunk.name}.{path.name}"
+            file.write(part.read_bytes())
+            part.unlink()
+
+
+def _store(manifest: DatasetManifest, made: Path, workspace: Workspace) -> None:
+    """Move the data set's files into its folder by one rename; one that is there is checked and used again."""
     folder = workspace.folder(DatasetManifest, manifest.id)
     if not folder.exists():
         try:
             with building(folder) as draft:
-                for name, text in files.items():
-                    write_text(draft / name, text)
+                for name in (*manifest.files, REVIEW):
+                    shutil.move(made / name, draft / name)
                 write_json(draft / "manifest.json", manifest.to_json())
         except OSError:
             if not folder.exists():  # else somebody prepared the same rows at the same time
                 raise
-    _verify(manifest, folder)
-
-
-def _verify(manifest: DatasetManifest, folder: Path) -> None:
     try:
         verify_folder(folder, manifest.files)
     except LlmopsError as error:
         raise LlmopsError(error.what, f"remove the folder {folder} and prepare again") from error
 
 
-def _summary(manifest: DatasetManifest, dealt: Dealt) -> str:
-    reasons = sorted(dealt.reasons.items(), key=lambda item: -item[1])
+def _summary(manifest: DatasetManifest) -> str:
+    reasons = sorted(manifest.dropped.items(), key=lambda item: -item[1])
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in reasons) or "none"
+    altered = f"; altered: {manifest.rows_altered:,}" if manifest.rows_altered else ""
     return (
         f"{manifest.id}: {manifest.rows_read:,} rows read, {manifest.rows_train:,} to train, "
-        f"{manifest.rows_heldout:,} held out; dropped: {dropped}"
+        f"{manifest.rows_heldout:,} held out; dropped: {dropped}{altered}"
     )

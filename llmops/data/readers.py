@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from llmops.core.context import Track, silent
 from llmops.core.errors import RequestError
 from llmops.data.delimited import read_csv, read_tsv, read_vader
 from llmops.data.record import UNREADABLE, Record, text_lines, unreadable
+from llmops.data.tables import read_arrow, read_parquet
 
 SUSPECT = re.compile(r"\\u(0000|[dD][89a-fA-F])")  # escapes that may stand for half a character, or for NUL
 # Turns of context before a reply: what a chat model of 135M parameters can follow, and odd, so that a user begins.
 CONTEXT_TURNS = 3
+
+SAFE_DIGITS = 15  # a decimal number of so many digits comes out of a float64 as it went in
 
 Reader = Callable[[Path, tuple[str, ...]], Iterator[Record]]
 
@@ -34,20 +38,71 @@ def read_jsonl(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
 
 
 def read_json(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
-    """Rows of a JSON list of objects (`line` is the place in the list), or of JSON lines by another name."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path.name}: byte {error.start + 1} is not UTF-8", "save it as UTF-8") from error
-    if not text.lstrip().startswith("["):
+    """Rows of a JSON list of objects (`line` is the place in the list), or of JSON lines by another name.
+
+    An object around one list of rows, such as {"data": [...]}, is opened. Raises `RequestError` for any other JSON.
+    """
+    text = _whole_text(path)
+    first = text.lstrip().partition("\n")[0]
+    if not text.strip() or (first.startswith("{") and _is_json(first) and "\n" in text.strip()):
         yield from read_jsonl(path, columns)
         return
     try:
         rows = _parse(text)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{path.name}: {_reason(error)}", "mend it, or write one JSON object a line") from error
+    if isinstance(rows, dict):
+        lists = [value for value in rows.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        if len(lists) != 1:
+            raise RequestError(
+                f"{path.name} is one JSON object with {', '.join(map(repr, list(rows)[:8]))}, not a list of rows",
+                "write a list of objects, or one object a line (pandas: orient='records', lines=True)",
+            )
+        rows = lists[0]
+    if not isinstance(rows, list):
+        raise RequestError(f"{path.name} is a JSON {_kind(rows)}, not a list of rows", "write a list of objects")
     for number, row in enumerate(rows, 1):
         yield _record(number, row, str(row))
+
+
+def _whole_text(path: Path) -> str:
+    """All of a UTF-8 file's text without BOM. Raises `RequestError` where it is none."""
+    lines = []
+    for number, line, fault in text_lines(path):
+        if fault:
+            raise RequestError(f"{path.name}, line {number}: {fault}", "save it as UTF-8, without that character")
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def read_text(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
+    """Running text as rows with one column, `text`: blocks between blank lines, or lines where no line is blank.
+
+    `line` is where a block begins. A line that cannot be read is dropped, and parts the block that it stands in.
+    """
+    lines = list(text_lines(path))
+    filled = [number for number, text, fault in lines if text.strip() or fault]
+    blocks = bool(filled) and any(not text.strip() and not fault for _, text, fault in lines[filled[0] : filled[-1]])
+    block: list[str] = []
+    begin = 0
+    for number, text, fault in [*lines, (len(lines) + 1, "", "")]:
+        if text.strip() and not fault:
+            begin = begin if block else number
+            block.append(text)
+        if block and (not blocks or fault or not text.strip()):
+            joined = "\n".join(block)
+            yield Record(begin, {"text": joined}, text=joined)
+            block = []
+        if fault:
+            yield unreadable(number, fault, text)
 
 
 def _record(number: int, row: Any, text: str) -> Record:
@@ -91,6 +146,8 @@ def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large a number")
+    if len(text) > SAFE_DIGITS and Decimal(text) != Decimal(repr(number)):
+        raise ValueError(f"{text[:40]} has more digits than a number can hold")
     return number
 
 
@@ -105,23 +162,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg} (line {error.lineno}, character {error.colno})"
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
-
-
-def read_parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
-    """Rows of a Parquet file; `line` is the row's number."""
-    import pyarrow as pa  # late: it is large
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Record(number, row)
-    except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise RequestError(f"{path.name}, after row {number}: {first}", "write the Parquet file again") from error
 
 
 def read_chitchat(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
@@ -170,7 +210,9 @@ READERS: dict[str, Reader] = {
     "vader": read_vader,
     "jsonl": read_jsonl,
     "json": read_json,
+    "text": read_text,
     "parquet": read_parquet,
+    "arrow": read_arrow,
     "chitchat": read_chitchat,
 }
 
@@ -181,7 +223,10 @@ BY_SUFFIX = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
+    ".txt": "text",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
 }
 
 
@@ -194,11 +239,12 @@ def read_records(
     """
     if path.is_dir():
         raise RequestError(f"{name} is a folder, not a file", "name one file of rows in it")
-    kind = reader or BY_SUFFIX.get(path.suffix.lower(), "")
+    ending = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    kind = reader or BY_SUFFIX.get(ending.suffix.lower(), "")
     if not kind:
         raise RequestError(
             f"{name} ends in {path.suffix or 'nothing'!r}, which says nothing about its rows",
-            f"give it an ending that does: {', '.join(BY_SUFFIX)}",
+            f"give it an ending that does: {', '.join(BY_SUFFIX)} (export a spreadsheet as CSV)",
         )
     read, bad, first = 0, 0, None
     try:

@@ -1,22 +1,21 @@
-"""Deduplicates examples and deals them into train and held out, by content hash."""
+"""Cleans and deals rows in memory; and refuses sides on which nothing can be learned or measured."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from llmops.core.dataset import DroppedRow
 from llmops.core.errors import RequestError
-from llmops.core.sources import Data, Source
+from llmops.core.sources import Data
 from llmops.core.tasks import Classify, Task
-from llmops.data.mapping import Example, Mapped, fold
+from llmops.data.ledger import apply
+from llmops.data.mapping import Example, Mapped
+from llmops.data.steps.deal import Deal, Side, side_of
+from llmops.data.steps.run import changes
 
 FEWEST_ROWS = 2  # of a label on one side: with one row, nothing is learned or measured
-
-Side = Literal["train", "heldout"]
 
 
 @dataclass(frozen=True)
@@ -33,78 +32,50 @@ class Dealt:
         return dict(sorted(Counter(row.reason.partition(":")[0] for row in self.dropped).items()))
 
 
-def deal(mapped: Sequence[Mapped], data: Data) -> Dealt:
-    """Train and held-out examples of a recipe's sources; what goes in comes out once, on a side or dropped."""
-    dropped = [row for row in mapped if isinstance(row, DroppedRow)]
+def deal(mapped: Iterable[Mapped], data: Data) -> Dealt:
+    """Train and held-out examples of a recipe's sources, cleaned by its steps, exactly as `prepare` does it.
+
+    What goes in comes out once, on a side or dropped.
+    """
+    rows = list(mapped)
+    for step in (*data.steps, Deal.of(data)):
+        for _ in apply(rows, step.kind, changes(step, rows, data.bring_back)):
+            continue
     sides: dict[Side, list[Example]] = {"train": [], "heldout": []}
-    side_of_text: dict[str, Side] = {}
-    for example in _distinct([row for row in mapped if isinstance(row, Example)], dropped):
-        side = side_of(example.group, data.heldout_share)
-        if side_of_text.setdefault(fold(example.text), side) == side:
-            sides[side].append(example)
-        else:  # groups were given, and a text of one group stands in another too
-            dropped.append(example.dropped("split", "same text on the other side"))
-    for number, source in enumerate(data.sources):
-        sides["train"] = _at_most(source.train_rows, number, source, sides["train"], dropped)
-        sides["heldout"] = _at_most(source.heldout_rows, number, source, sides["heldout"], dropped)
-    return Dealt(sides["train"], sides["heldout"], dropped)
+    for row in rows:
+        if isinstance(row, Example):
+            sides[side_of(row.group, data.heldout_share)].append(row)
+    return Dealt(sides["train"], sides["heldout"], [row for row in rows if isinstance(row, DroppedRow)])
 
 
-def side_of(group: str, heldout_share: float) -> Side:
-    """The side of a group: held out where its sha256, read as a fraction of 1, is below the share."""
-    fraction = int.from_bytes(hashlib.sha256(f"side {group}".encode()).digest()[:8], "big") / 2**64
-    return "heldout" if fraction < heldout_share else "train"
+@dataclass(frozen=True)
+class Counts:
+    """How many rows of each label are on each side (`""` for rows without), and how many were dropped for what."""
+
+    train: Mapping[str, int]
+    heldout: Mapping[str, int]
+    reasons: Mapping[str, int]
 
 
-def _distinct(examples: list[Example], dropped: list[DroppedRow]) -> list[Example]:
-    """The first of each set of equal examples; none where equal texts have two labels. The rest goes to `dropped`."""
-    labels: dict[str, set[str | None]] = {}
-    for example in examples:
-        labels.setdefault(example.same, set()).add(example.label)
-    seen: set[str] = set()
-    kept = []
-    for example in examples:
-        if len(labels[example.same]) > 1:
-            dropped.append(example.dropped("deduplicate", "contradictory labels"))
-        elif example.same in seen:
-            dropped.append(example.dropped("deduplicate", "duplicate"))
-        else:
-            seen.add(example.same)
-            kept.append(example)
-    return kept
+def check_counts(counts: Counts, task: Task, name: str, dropped: Iterable[DroppedRow]) -> None:
+    """Raise `RequestError` where a side is empty, or holds too few rows of a label to learn or measure it.
 
-
-def _at_most(
-    count: int | None, part: int, source: Source, examples: list[Example], dropped: list[DroppedRow]
-) -> list[Example]:
-    """`examples` with at most `count` of one source: those with the smallest id, which is a hash. Order is kept."""
-    mine = sorted(example.id for example in examples if example.part == part)
-    if count is None or len(mine) <= count:
-        return examples
-    last = mine[count - 1]
-    over = [example for example in examples if example.part == part and example.id > last]
-    dropped.extend(example.dropped("split", f"over the {count} rows asked for") for example in over)
-    return [example for example in examples if example.part != part or example.id <= last]
-
-
-def check_dealt(dealt: Dealt, task: Task, name: str) -> None:
-    """Raise `RequestError` where a side is empty, or holds too few rows of a label to learn or measure it."""
-    dropped = "; ".join(f"{count:,} {reason}" for reason, count in dealt.reasons.items()) or "none"
-    if not dealt.train or not dealt.heldout:
+    `dropped` is looked at only then, for labels that the task does not know.
+    """
+    train, heldout = sum(counts.train.values()), sum(counts.heldout.values())
+    if not train or not heldout:
+        said = "; ".join(f"{count:,} {reason}" for reason, count in counts.reasons.items()) or "none"
         raise RequestError(
-            f"{name}: {len(dealt.train):,} rows to train on and {len(dealt.heldout):,} held out (dropped: {dropped})",
+            f"{name}: {train:,} rows to train on and {heldout:,} held out (dropped: {said})",
             "bring more rows, or check the columns, the labels and data.heldout_share in the recipe",
         )
-    if not isinstance(task, Classify):
-        return
-    train = Counter(example.label for example in dealt.train)
-    heldout = Counter(example.label for example in dealt.heldout)
-    for label in task.labels:
-        if min(train[label], heldout[label]) < FEWEST_ROWS:
-            others = {row.reason.partition(": ")[2] for row in dealt.dropped if row.reason.startswith("unknown label")}
+    for label in task.labels if isinstance(task, Classify) else ():
+        sides = counts.train.get(label, 0), counts.heldout.get(label, 0)
+        if min(sides) < FEWEST_ROWS:
+            others = {row.reason.partition(": ")[2] for row in dropped if row.reason.startswith("unknown label")}
             found = f"; labels found but not in task.labels: {', '.join(sorted(others)[:8])}" if others else ""
-            counts = f"{train[label]} training and {heldout[label]} held-out rows"
+            held = f"{sides[0]} training and {sides[1]} held-out rows"
             raise RequestError(
-                f"{name}: label {label!r} has {counts}, and each side needs {FEWEST_ROWS}{found}",
+                f"{name}: label {label!r} has {held}, and each side needs {FEWEST_ROWS}{found}",
                 f"bring more rows of {label!r}, change data.heldout_share, or take it out of task.labels",
             )

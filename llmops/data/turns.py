@@ -21,7 +21,9 @@ class Notation(NamedTuple):
         return f"{{{self.who}: {' | '.join(self.roles)}, {self.said}: text}}"
 
 
-MESSAGES = Notation("role", "content", {"system": "system", "user": "user", "assistant": "assistant"})
+MESSAGES = Notation(
+    "role", "content", {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+)
 SHAREGPT = Notation(
     "from",
     "value",

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmops.lm.padded import padded_states
+
 if TYPE_CHECKING:
     import torch
 
 
-PACK_TOKENS = {"cpu": 512, "cuda": 4096}
+PACK_TOKENS = {"cpu": 512, "cuda": 16384}
 
 
 def pack_tokens(device: str) -> int:
@@ -96,6 +98,8 @@ def hidden_states(model: Any, pack: Pack, device: str) -> torch.Tensor:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if hasattr(model, "prompt_encoder"):
         return _after_tuned_prompt(model, inner, pack, device)
+    if device.startswith("cuda"):
+        return padded_states(inner, pack, device)
     return inner.get_decoder()(
         input_ids=torch.tensor([pack.ids], device=device),
         position_ids=torch.tensor([pack.positions], device=device),

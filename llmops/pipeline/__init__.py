@@ -5,7 +5,7 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
-from llmops.pipeline.look import inspect_reply, inspect_row, listing, outcome, show
+from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
 from llmops.pipeline.prove import prove
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
@@ -18,8 +18,10 @@ __all__ = [
     "evaluate",
     "feedback",
     "health",
+    "inspect_dropped",
     "inspect_reply",
     "inspect_row",
+    "inspect_set",
     "listing",
     "load",
     "measure_cheap",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +13,25 @@ from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.run import Run, RunEvent
+from llmops.store.files import building
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.data.new import Look
+    from llmops.data.objects import Rows
 
 
-def new(file: Path, name: str | None, at: Workspace, columns: dict[str, str] | None = None) -> tuple[Look, str]:
-    """Look at a file of rows; (what was found, a recipe for it as YAML). `columns` says which column is what."""
+def new(
+    rows: Path | str | Rows, name: str | None, at: Workspace, columns: dict[str, str] | None = None
+) -> tuple[Look, str]:
+    """Look at rows; (what was found, a recipe for them as YAML). `columns` says which column is what.
+
+    `rows` is a file; or a `datasets.Dataset`, a table or a list of dictionaries, which the workspace then keeps.
+    """
     from llmops.data.new import draft, look, recipe_yaml
+    from llmops.data.objects import keep_rows
 
+    file = Path(rows) if isinstance(rows, Path | str) else keep_rows(rows, at.root / "uploads")
     found = look(file, **(columns or {}))
     return found, recipe_yaml(draft(found, name))
 
@@ -47,10 +57,34 @@ def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishe
     from llmops.training.trackers import check_tracker
 
     check_tracker(wishes.tracker)
-    looked = look(recipe, at.rows(manifest.id, "train"), at.rows(manifest.id, "heldout"), wishes, at.world)
+    asked = recipe.training.start_from
+    start = _start(asked, at) if asked else None
+    train, heldout = at.rows(manifest.id, "train"), at.rows(manifest.id, "heldout")
+    looked = look(recipe, train, heldout, wishes, at.world, start)
     made = decide(recipe, manifest, looked, wishes)
     at.put(made)
     return made
+
+
+def _start(asked: str, at: Workspace) -> tuple[str, Path]:
+    """(its name for good: `tone@production` is `tone:2` today, its folder) of an adapter to start from."""
+    from llmops.pipeline.subjects import subject_of
+
+    if asked.startswith("path:"):
+        return asked, Path(asked.removeprefix("path:")).expanduser()
+    subject, _, folder = subject_of(asked, at)
+    return subject.ref, folder
+
+
+def _keep_start(plan: Plan, at: Workspace, run_id: str) -> None:
+    """Give the run its own copy of the adapter that it starts from, so that it can always be resumed."""
+    folder = at.run_folder(run_id) / "start"
+    if plan.start is None or folder.exists():
+        return
+    _, adapter = _start(plan.start.name, at)
+    with building(folder) as draft:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(adapter / name, draft / name)
 
 
 def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
@@ -68,6 +102,8 @@ def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
         run_id = at.run(resume).id
         if at.run(run_id).status == "finished":
             return at.run(run_id)
+    if not is_member():
+        _keep_start(plan, at, run_id)
     if plan.knobs.processes > 1 and not is_member():
         return _train_together(plan, at, run_id)
     base = open_base(plan.recipe.base, at.world)
@@ -83,12 +119,13 @@ def _train_together(plan: Plan, at: Workspace, run_id: str) -> Run:
     """Start the planned number of processes on this machine; each of them is `llmops train --resume RUN`."""
     from llmops.training.processes import launch
 
-    code = launch(["-m", "llmops", "train", "--resume", run_id, "--workspace", str(at.root)], plan.knobs)
+    ended = launch(["-m", "llmops", "train", "--resume", run_id, "--workspace", str(at.root)], plan.knobs)
     run = at.run(run_id)
-    if code and run.status != "interrupted":
+    if ended is not None and at.events(run_id)[-1].kind != "interrupted":
+        said = ended.said or run.note or "it left no word"
         raise LlmopsError(
-            f"one of {plan.knobs.processes} processes ended with exit code {code}: {run.note or 'it left no word'}",
-            f"see what it said above, and go on with --resume {run_id}",
+            f"process {ended.rank} of {plan.knobs.processes} ended with exit code {ended.code}: {said}",
+            f"go on with --resume {run_id}",
         )
     return run
 

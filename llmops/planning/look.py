@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Row
@@ -10,13 +11,25 @@ from llmops.core.plan import Wishes
 from llmops.core.recipe import Recipe
 from llmops.planning.bases import open_base
 from llmops.planning.plan import Looked
+from llmops.planning.start import read_start
 
 
-def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wishes, world: Surroundings) -> Looked:
-    """Measure this machine, open the base (fetching and converting it the first time), tokenise the training rows."""
+def look(
+    recipe: Recipe,
+    rows: Sequence[Row],
+    heldout: Sequence[Row],
+    wishes: Wishes,
+    world: Surroundings,
+    start: tuple[str, Path] | None = None,
+) -> Looked:
+    """Measure this machine, open the base (converted the first time), tokenise and check the training rows.
+
+    `start` is what the recipe starts from: its name, and its folder.
+    """
     from llmops.lm import machine
     from llmops.lm.adapters import linear_names
     from llmops.lm.base import load_tokenizer, template_of
+    from llmops.lm.check import refuse
     from llmops.lm.lessons import lessons
     from llmops.lm.render import Renderer
 
@@ -24,6 +37,7 @@ def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wi
     tokenizer = load_tokenizer(base.folder)
     template = template_of(tokenizer)
     renderer = Renderer(tokenizer, template)
+    refuse(rows, [renderer.row(row) for row in rows], renderer)
     taught = lessons(renderer, list(world.track(rows, "reading rows", len(rows))), recipe.objective)
     return Looked(
         machine=machine.look(wishes.device),
@@ -34,5 +48,6 @@ def look(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], wishes: Wi
         row_ids=[row.id for row in rows],
         row_groups=[row.group for row in rows],
         heldout_ids=[row.id for row in heldout],
+        start=read_start(*start, base.record) if start else None,
         row_tokens=[lesson.tokens for lesson in taught],
     )

@@ -11,11 +11,13 @@ from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
 from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes
 from llmops.core.recipe import Recipe
+from llmops.lm.check import refuse_losses
 from llmops.lm.lessons import window_sizes
 from llmops.lm.pack import pack_tokens
 from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
 from llmops.planning.decide import Decisions
 from llmops.planning.method import decide_method, decide_objective, decide_optimiser, work_of
+from llmops.planning.start import Start, decide_start
 from llmops.planning.watching import set_aside, watch
 
 CPU_BUDGET_S = 140.0
@@ -37,6 +39,7 @@ class Looked:
     row_tokens: Sequence[int]
     row_groups: Sequence[str] = ()
     heldout_ids: Sequence[str] = ()
+    start: Start | None = None
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wishes) -> Plan:
@@ -48,6 +51,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     _processes(decide, recipe, machine, wishes)
     precision = _precision(decide, recipe, machine)
     max_tokens, left_out = _length(decide, recipe, looked)
+    refuse_losses(left_out, looked.row_tokens, max_tokens)
     short = [place for place, row in enumerate(looked.row_ids) if row not in left_out]
     aside = set_aside(recipe, looked, short)
     unlearned = {*left_out, *aside}
@@ -69,7 +73,10 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         if looked.template == "base"
         else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
     )
-    method = decide_method(decide, recipe, str(device), looked.targets)
+    start = looked.start
+    method = (
+        decide_start(decide, recipe, start) if start else decide_method(decide, recipe, str(device), looked.targets)
+    )
     objective = decide_objective(decide, recipe)
     decide_optimiser(decide, recipe)
     batch = _batch(decide, recipe, len(kept))
@@ -93,6 +100,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         knobs=knobs,
         decisions=tuple(decide.made.values()),
         train_tokens=sum(kept),
+        start=start.record if start else None,
         left_out=left_out,
         watched=watched,
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),

@@ -104,6 +104,12 @@ DATA: dict[str, Entry] = {
             group="article_sent",
         ),
     ),
+    "better-profanity": Entry(
+        "pypi:better-profanity==0.7.0!better_profanity/profanity_wordlist.txt",
+        "bd4c529ea6aa2db1aaa50524be1ed14d0fe5c664f1fd88c8bc388c7e9f9f00e8",
+        "MIT",
+        "916 terms of abuse, one a line",
+    ),
     "chitchat": Entry(
         "pypi:chitchat-dataset==0.9.0!chitchat_dataset/dataset.json",
         "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",

@@ -8,6 +8,7 @@ from typing import TypeVar
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
 
+from llmops.core.people import Corrected, Note
 from llmops.core.serving import Endpoint, Exchange, Feedback
 from llmops.core.value import Value
 from llmops.core.version import Promotion, RefusedPromotion
@@ -21,6 +22,8 @@ KINDS: dict[str, type[Value]] = {
     "endpoint": Endpoint,
     "exchange": Exchange,
     "feedback": Feedback,
+    "correction": Corrected,
+    "note": Note,
 }
 WORDS = {kind: word for word, kind in KINDS.items()}
 

@@ -8,6 +8,7 @@ from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
 from llmops.core.health import HealthReport
+from llmops.core.people import Corrected, Note
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.serving import Endpoint, Exchange, Feedback
@@ -49,6 +50,8 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "endpoints": lambda at: list(at.ledger.read(Endpoint)),
     "exchanges": lambda at: list(at.ledger.read(Exchange)),
     "feedback": lambda at: list(at.ledger.read(Feedback)),
+    "corrections": lambda at: list(at.ledger.read(Corrected)),
+    "notes": lambda at: list(at.ledger.read(Note)),
     "catalogue": catalogue,
 }
 

@@ -12,12 +12,14 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmops.core.errors import LlmopsError, RequestError
@@ -165,12 +167,21 @@ def shard_base(model: Any, knobs: Knobs) -> None:
         fully_shard(block, mesh=mesh, ignored_params={weight for weight in block.parameters() if weight.requires_grad})
 
 
-def launch(command: Sequence[str], knobs: Knobs) -> int | None:
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended badly: the process that did first, its exit code (negative: a signal), and its last words."""
+
+    rank: int
+    code: int
+    said: str
+
+
+def launch(command: Sequence[str], knobs: Knobs) -> Ended | None:
     """Run Python with the arguments `command` in as many processes as planned, on this machine, as torchrun does.
 
-    Their standard output is dropped: what there is to know is in the run's folder. When one ends badly, all are ended,
-    and its exit code is returned (negative: the signal); 0 where all ended well; None where a signal to this process
-    was handed on to them, as SIGTERM or SIGINT, and they have saved themselves.
+    What there is to know is in the run's folder: standard output is dropped, and standard error of all but the first.
+    When one ends badly, all are ended. SIGTERM and SIGINT are handed on, and waited for; then, and where all ended
+    well, returns None.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -178,26 +189,31 @@ def launch(command: Sequence[str], knobs: Knobs) -> int | None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL + 1)  # it tells errors as tracebacks
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=knobs.processes,
-        logs_specs=DefaultLogsSpecs(redirects=Std.OUT),
-        run_id=secrets.token_hex(8),
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        shutdown_timeout=GRACE_S,
-    )
     before = {number: signal.getsignal(number) for number in HANDLED}
-    try:
-        elastic_launch(config, sys.executable)(*command)
-    except ChildFailedError as error:
-        return int(next(iter(error.failures.values())).exitcode)
-    except SignalException:
-        return None
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():  # the launcher keeps its own
-                signal.signal(number, handler)
-    return 0
+    with tempfile.TemporaryDirectory(prefix="llmops-processes-") as logs:
+        dropped = {rank: Std.ALL if rank else Std.OUT for rank in range(knobs.processes)}
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=knobs.processes,
+            logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=dropped),
+            run_id=secrets.token_hex(8),
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            shutdown_timeout=GRACE_S,
+        )
+        try:
+            elastic_launch(config, sys.executable)("-W", "ignore", *command)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            words = [path.read_text(errors="replace").split("\n") for path in Path(logs).rglob(f"{rank}/stderr.log")]
+            said = [line for lines in words for line in lines if line.startswith("error: ")]
+            return Ended(rank, failure.exitcode, said[-1].removeprefix("error: ") if said else "")
+        except SignalException:
+            return None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in before.items():  # the launcher leaves its own
+                    signal.signal(number, handler)
+    return None

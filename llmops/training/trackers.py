@@ -6,6 +6,7 @@ WHERE names another one. `metrics.jsonl` holds everything with any tracker and w
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ def _mlflow(project: str, run_id: str, folder: Path, where: str) -> Any:
     import mlflow
     from accelerate.tracking import MLflowTracker
 
+    for chatty in ("mlflow", "alembic"):  # they tell of every table that they make
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(where or f"sqlite:///{folder / 'mlflow.db'}")
     return MLflowTracker(project, logging_dir=None if where else folder.as_uri(), run_name=run_id)
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from llmops.core.tasks import Continue
 from llmops.core.value import digest
 from llmops.lm.adapters import adapter_state, save_tuned
 from llmops.lm.base import load_tokenizer
+from llmops.lm.check import refuse
 from llmops.lm.lessons import lessons
 from llmops.lm.model import LocalModel
 from llmops.lm.render import Renderer
@@ -45,6 +46,7 @@ from llmops.training.guard import (
 from llmops.training.loop import Loop, build, run_steps
 from llmops.training.losses import Batch
 from llmops.training.processes import Team, joined, rank_of
+from llmops.training.start import START_FOLDER, begin_at
 from llmops.training.trackers import Tracking, tracking
 from llmops.training.watch import enough, keep_best, watched
 
@@ -52,6 +54,7 @@ STOP_FILE = "stop"
 REFERENCE = "reference.safetensors"
 SAMPLE_TIMES = 3
 OPENING_WORDS = 8  # of a text, which the model goes on with
+RoomOf = Callable[[Knobs], Callable[[], int]]
 
 
 @dataclass
@@ -120,13 +123,16 @@ class Journal:
             self.workspace.world.say(refused.what)
 
 
-def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run_id: str) -> Run:
+def train(
+    plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run_id: str, room_of: RoomOf = room_for
+) -> Run:
     """Do the steps of `plan` that the run has not done, on `rows`, on the base in the folder `base`.
 
     Writes in the run's folder: `run.jsonl` and `metrics.jsonl` as it goes, `state/` (two checkpoints), at the end
     `adapter/` (a plain PEFT folder). Stopped, it leaves a valid interrupted run; failed, a failed one, and raises.
-    Where memory runs short it goes on by a smaller plan, which it stores. Started as one of several processes, it
-    does its share. Raises `RequestError`, nothing written, where another process trains this run.
+    Where memory runs short it goes on by a smaller plan, which it stores; `room_of` says how much a process of a plan
+    may still take. Started as one of several processes, it does its share. Raises `RequestError`, nothing written,
+    where another process trains this run.
     """
     first = rank_of() == 0
     if not first:
@@ -134,7 +140,9 @@ def train(plan: Plan, rows: Sequence[Row], base: Path, workspace: Workspace, run
             workspace, world=dataclasses.replace(workspace.world, say=say_nothing, track=silent)
         )
     with alone(workspace.run_folder(run_id), first):
-        course = Course(workspace, run_id, plan, Journal(workspace, run_id, first, workspace.run(run_id).seconds))
+        course = Course(
+            workspace, run_id, plan, Journal(workspace, run_id, first, workspace.run(run_id).seconds), room_of
+        )
         with stop_on_signals(course.sign):
             course.run(rows, base)
     return workspace.run(run_id)
@@ -162,6 +170,7 @@ class Course:
     run_id: str
     plan: Plan
     journal: Journal
+    room_of: RoomOf
     step: int = 0
 
     def __post_init__(self) -> None:
@@ -186,11 +195,14 @@ class Course:
         renderer = Renderer(load_tokenizer(base), plan.knobs.template)
         unlearned = {*plan.left_out, *plan.watched}
         kept = [row for row in rows if row.id not in unlearned]
+        refuse(kept, [renderer.row(row) for row in kept], renderer)
         objective, most = plan.knobs.objective, plan.knobs.max_tokens
         # Made before rows are left out: for KTO a row's stranger is the row before it.
         learned = [one for one in lessons(renderer, rows, objective, most) if one.row not in unlearned]
         looked_at = lessons(renderer, self._watched(rows), objective, most)
         loop = build(base, plan.knobs, team)
+        if plan.start is not None:
+            begin_at(loop.model, self.folder / START_FOLDER, plan.start)
         file, track = self.folder / REFERENCE, self.workspace.world.track
         taught, aside = reference.of_run(loop, learned, looked_at, plan, file, track)
         remarks = self._restore(loop)
@@ -198,7 +210,7 @@ class Course:
         samples = Sampler(loop, renderer, plan, kept)
         with (
             tracking(plan, self.run_id, self.workspace, team.first) as shown,
-            MemoryGuard(room_for(plan.knobs)).on() as guard,
+            MemoryGuard(self.room_of(plan.knobs)).on() as guard,
         ):
             audience = Audience(samples, aside, shown)
             while short := self._steps(loop, taught, audience, guard):
@@ -211,6 +223,7 @@ class Course:
             out = self.folder / "adapter"
             written = write_tuned(loop, self.plan, base, out, self.workspace.disk)
             self.journal.event("finished", loop.step, note, {"adapter_sha256": written})
+        team.most(0)  # nobody leaves before the first has written
 
     def _watched(self, rows: Sequence[Row]) -> list[Row]:
         """The rows whose loss is looked at: training rows set aside, or held-out ones."""

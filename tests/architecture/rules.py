@@ -10,7 +10,7 @@ import re
 import sys
 import tokenize
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.architecture.tree import FLOORS, ROOMS, Source, sources
@@ -182,11 +182,14 @@ def no_hidden_clock(root: Path) -> list[str]:
 
 
 def dependencies_are_declared_and_used(root: Path) -> list[str]:
-    """What is imported stands in pyproject.toml, what stands there is imported, and each says in a comment what for."""
+    """What is imported stands in pyproject.toml, what stands there is imported, and each says in a comment what for.
+
+    What an extra brings may be imported, and need not be.
+    """
     pyproject = (root / "pyproject.toml").read_text(encoding="utf-8")
-    declared = {
-        canonical(re.split(r"[<>=!~ \[;]", line)[0]) for line in tomllib.loads(pyproject)["project"]["dependencies"]
-    }
+    project = tomllib.loads(pyproject)["project"]
+    declared = named(project["dependencies"])
+    optional = named(line for lines in project.get("optional-dependencies", {}).values() for line in lines)
     providers = distributions()
     imported: dict[str, str] = {}
     for source in sources(root):
@@ -194,11 +197,11 @@ def dependencies_are_declared_and_used(root: Path) -> list[str]:
             module = dotted.partition(".")[0]
             if module not in sys.stdlib_module_names and module not in ("llmops", "app", "recipes", "__future__"):
                 names = {canonical(name) for name in providers.get(module, [module])}
-                imported[sorted(names & declared or names)[0]] = f"{source.name}:{line}"
+                imported[sorted(names & declared or names & optional or names)[0]] = f"{source.name}:{line}"
     found = [
         f"{where} imports {name}, which pyproject.toml does not name"
         for name, where in imported.items()
-        if name not in declared
+        if name not in declared | optional
     ]
     found += [f"pyproject.toml names {name}, which nothing imports" for name in sorted(declared - set(imported))]
     found += [
@@ -207,6 +210,11 @@ def dependencies_are_declared_and_used(root: Path) -> list[str]:
         if re.match(r'^ {4}"[A-Za-z0-9_.-]+(\[[a-z,]+\])?[<>=~!]=?', line) and "#" not in line
     ]
     return found
+
+
+def named(requirements: Iterable[str]) -> set[str]:
+    """The names in lines like `name[extra]>=1`."""
+    return {canonical(re.split(r"[<>=!~ \[;]", line)[0]) for line in requirements}
 
 
 @functools.cache

@@ -115,7 +115,7 @@ def fake_pipeline(words: str) -> types.ModuleType:
     from llmops.core.health import HealthReport, Window
     from llmops.core.outcome import Outcome
     from llmops.core.serving import Feedback
-    from llmops.core.views import TokenView
+    from llmops.core.views import RoundTrip, RowView, SetView, TokenView
     from llmops.store.files import read_json
 
     def health(name: str, at: Any, keep: bool = True) -> Any:
@@ -160,12 +160,27 @@ def fake_pipeline(words: str) -> types.ModuleType:
     def inspect_reply(ref: str, prompt: str, reply: str | None, at: Any) -> list[Any]:
         return tokens(reply or f"This is what {ref} would have said to {prompt}\nand {words}")
 
-    def inspect_row(dataset: str, number: int, base: str | None, at: Any) -> list[Any]:
+    def inspect_row(dataset: str, number: int, base: str | None, at: Any) -> Any:
         row = at.rows(dataset, "train")[number]
-        return tokens(" ".join(message.content for message in row.messages))
+        return RowView(
+            number=number,
+            id=row.id,
+            source=row.source,
+            line=row.line,
+            tokens=tuple(tokens(" ".join(message.content for message in row.messages))),
+            end_trained=True,
+            fault=f"begin twice {words}",
+            round_trip=RoundTrip(same=False, at=3, ours=f"ours {words}", theirs=f"theirs {words}"),
+            rejected=f"worse {words}",
+        )
+
+    def inspect_set(dataset: str, base: str | None, at: Any) -> Any:
+        numbers = {"rows": 9, "tokens": 90, "trained": 30, "shortest": 4, "longest": 20, "left_out": 1}
+        trips = {"end_trained": 9, "round_trips": 9, "same": 8, "first_other": 3}
+        return SetView(dataset=dataset, base=f"{base} {words}", faults={f"begin twice {words}": 1}, **numbers, **trips)
 
     module = types.ModuleType("llmops.pipeline")
-    verbs = (health, outcome, chat, feedback, inspect_reply, inspect_row, *fake_makers(words))
+    verbs = (health, outcome, chat, feedback, inspect_reply, inspect_row, inspect_set, *fake_makers(words))
     vars(module).update({verb.__name__: verb for verb in verbs})
     return module
 

@@ -120,6 +120,8 @@ def test_hostile_text_is_shown_as_text_in_every_field(servers: dict[str, Server]
     page.get_by_role("tab", name="A training row").click()
     page.locator("#inspect-row").click()
     shown("#row-tokens")
+    page.locator("#inspect-set").click()
+    shown("#set-counts td")
     watched.tab("Runs")
     page.locator("#run-list label").filter(has_text=HOSTILE).first.click()
     page.locator("#run-about").filter(has_text="interrupted").wait_for()

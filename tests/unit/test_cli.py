@@ -77,7 +77,7 @@ WRONG_REQUESTS = {
     "unknown plan": (["train", "nosuch"], "nosuch"),
     "unknown kind": (["list", "wishes"], "wishes"),
     "unknown thing": (["show", "nosuch"], "nosuch"),
-    "inspect without a question": (["inspect", "last"], "--row"),
+    "inspect with two questions": (["inspect", "last", "--row", "0", "--prompt", "x"], "not both"),
 }
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
+import time
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
 from llmops.cli import words
-from llmops.cli.progress import ProgressDisplay, progress_line
+from llmops.cli.progress import News, ProgressDisplay, progress_line
 from llmops.cli.render import render
 from llmops.cli.scores import best
 from llmops.core.comparison import Comparison, Difference, Pick
 from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import ComparisonLine, EndpointCheck, Outcome, SideBySide
 from llmops.core.report import Score, Subject
+from llmops.core.run import StepRecord
 from llmops.core.version import Promotion
-from llmops.core.views import TokenView
+from llmops.core.views import RoundTrip, RowView, SetView, TokenView
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -133,9 +135,49 @@ def test_health_shows_both_windows_and_its_findings() -> None:
     assert "0.9 s" in text
 
 
+ROW_VIEW = RowView(
+    number=0,
+    id="r1",
+    source="path:x.csv",
+    line=2,
+    tokens=(TokenView(text="hi\n", id=1), TokenView(text=" yes", id=2, trained=True)),
+    end_trained=True,
+    round_trip=RoundTrip(same=True),
+)
+
+
 def test_tokens_of_a_row_show_what_is_learnt_without_colour_too() -> None:
-    text = drawn([TokenView(text="hi\n", id=1), TokenView(text=" yes", id=2, trained=True)])
+    text = drawn(ROW_VIEW)
     assert "2 tokens, of which training learns 1 (green): [ yes]" in text
+    assert "the end token is trained" in text and "gives the same tokens" in text
+
+
+def test_a_row_that_is_left_out_or_differs_from_the_template_says_so() -> None:
+    other = RoundTrip(same=False, at=7, ours="a<end>", theirs="a <end>")
+    text = drawn(ROW_VIEW.replace(left_out=True, end_trained=False, fault="would train on nothing", round_trip=other))
+    for said in ("training learns 0", "left out", "no end token", "train on nothing", "differs at token 7", "a <end>"):
+        assert said in text
+
+
+def test_a_set_under_the_microscope_is_counted() -> None:
+    seen = SetView(
+        dataset="ds-1",
+        base="tiny",
+        rows=1200,
+        tokens=10_000,
+        trained=2_500,
+        shortest=7,
+        longest=90,
+        left_out=3,
+        end_trained=1200,
+        round_trips=1000,
+        same=999,
+        first_other=17,
+        faults={"begin twice": 2},
+    )
+    text = drawn(seen)
+    for said in ("25.0% of all", "3 left out", "999 of 1,000 rows", "--row 17", "2 begin twice", "1,200 of 1,200"):
+        assert said in text
 
 
 def test_tokens_of_a_reply_show_probability_and_alternatives() -> None:
@@ -190,6 +232,26 @@ def test_progress_without_a_terminal_is_plain_lines_with_the_time_left() -> None
     assert "training: 3 of 10 (30%), about 14 s left" in said
     assert said.endswith("training: 10 in 22 s\n")
     assert "\x1b" not in said
+
+
+def step(number: int, heldout: float | None = None) -> StepRecord:
+    return StepRecord(
+        step=number, of=9, loss_nats=0.5 / number, learning_rate=1e-3, gradient_norm=1.0, tokens=600, trained_tokens=6,
+        seconds=2.0, memory_bytes=2_100_000_000, heldout_loss_nats=heldout,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_training_tells_loss_heldout_loss_rate_and_memory_as_it_goes(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
+    records = [step(1), step(2, heldout=0.75), *(step(number) for number in range(3, 10))]
+    for _ in ProgressDisplay(console, Clock())(records, "training"):
+        if terminal:
+            time.sleep(0.15)  # a bar is drawn once the work has taken a second
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "held out 0.750, 300 tokens/s, 2.1 GB" in said
+    assert "left" in said and "loss 0.0" in said
+    assert "held out" not in News().of(step(1)) and News().of(7) == ""
 
 
 def test_short_work_says_nothing() -> None:

@@ -19,7 +19,8 @@ from llmops.core.sources import Conversation, Cut, Data, Labelled, PromptReply, 
 from llmops.core.tasks import Classify, Reply
 from llmops.data.cells import cell_text
 from llmops.data.mapping import ask, map_records
-from llmops.data.prepare import prepare, resolve
+from llmops.data.origin import resolve
+from llmops.data.prepare import prepare
 from llmops.data.record import Record, unreadable
 from llmops.data.split import Dealt, deal, side_of
 from llmops.store.workspace import Workspace
@@ -68,9 +69,9 @@ def test_rows_are_asked_the_question_and_every_row_is_accounted_for(here: Worksp
     assert sorted((row["line"], row["step"]) for row in dropped(here, manifest)) == [
         (62, "map"),
         (63, "map"),
-        (64, "deduplicate"),
-        (65, "deduplicate"),
-        (66, "deduplicate"),
+        (64, "duplicates"),
+        (65, "duplicates"),
+        (66, "duplicates"),
         (67, "read"),
     ]
     row = next(row for row in rows if row.line == 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -137,9 +138,14 @@ def test_a_quote_in_a_tsv_is_a_character_like_any_other(tmp_path: Path) -> None:
         ("a.jsonl", b"", "holds no rows"),
         ("a.json", b"[]", "holds no rows"),
         ("a.json", b'[{"text": "a"},', "not JSON"),
-        ("a.json", b'{\n"text": "a"\n}', "3 of 3 rows are unreadable"),
+        ("a.json", b'{\n"text": "a"\n}', "is one JSON object with 'text', not a list of rows"),
+        ("a.json", b'"text"', "is a JSON text"),
+        ("a.csv", b"text,label\ra,b\r", "carriage return alone"),
+        ("a.jsonl.gz", gzip.compress(GOOD * 50)[:-20], "cut off or damaged behind line"),
+        ("a.arrow", b"ARROW1 no", "a.arrow"),
         ("a.parquet", b"PAR1 no PAR1", "a.parquet"),
-        ("a.txt", b"a", "'.txt'"),
+        ("a.xlsx", b"a", "'.xlsx'"),
+        ("a.txt", b" \n", "holds no rows"),
         ("a", b"a", "'nothing'"),
     ],
 )
@@ -196,3 +202,43 @@ def test_vader_lines_know_their_document(tmp_path: Path) -> None:
     assert [row["document"] for row in cells(records)] == ["12", "7"]
     assert cells(records)[0]["text"] == 'A "quoted, text'
     assert records[1].reason == "unreadable: 1 cells where 3 are expected"
+
+
+def test_gzip_is_unpacked_whatever_the_name_says(tmp_path: Path) -> None:
+    assert cells(read(tmp_path / "a.jsonl.gz", gzip.compress(GOOD * 2))) == [{"text": "fine", "label": "a"}] * 2
+    assert cells(read(tmp_path / "a.csv", gzip.compress(b"text;n\nx;1\n"))) == [{"text": "x", "n": "1"}]
+
+
+def test_an_object_around_a_list_of_rows_is_opened(tmp_path: Path) -> None:
+    content = json.dumps({"version": 1, "data": [{"text": "a"}, {"text": "b"}]}, indent=1).encode()
+    assert cells(read(tmp_path / "a.json", content)) == [{"text": "a"}, {"text": "b"}]
+
+
+def test_running_text_is_read_by_blocks_or_by_lines_where_no_line_is_blank(tmp_path: Path) -> None:
+    blocks = read(tmp_path / "a.txt", b"\xef\xbb\xbfone\r\ntwo\r\n\r\n\r\nthree\r\n")
+    assert [(record.line, record.cells) for record in blocks] == [(1, {"text": "one\ntwo"}), (5, {"text": "three"})]
+    lines = read(tmp_path / "b.txt", b"\none\ntwo\n\xffbad\nthree\n\n")
+    assert [(record.line, (record.cells or {}).get("text")) for record in lines] == [
+        (2, "one"),
+        (3, "two"),
+        (4, None),
+        (5, "three"),
+    ]
+
+
+def test_arrow_files_and_streams_keep_their_types(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    table = pa.table({"text": ["a", None, "c\0"], "n": [1, 2, 3]})
+    rows = [{"text": "a", "n": 1}, {"text": None, "n": 2}]
+    for name, new in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
+        with new(tmp_path / f"{name}.arrow", table.schema) as writer:
+            writer.write_table(table)
+        records = list(READERS["arrow"](tmp_path / f"{name}.arrow", ()))
+        assert [record.cells for record in records] == [*rows, None]
+        assert records[2].reason == "unreadable: it holds a NUL character"
+
+
+def test_a_number_with_more_digits_than_a_float_holds_is_not_rounded_in_silence(tmp_path: Path) -> None:
+    records = read(tmp_path / "a.jsonl", b'{"n": 0.1}\n{"n": 0.12345678901234567890}\n{"n": 12345678901234567890}\n')
+    assert [record.cells for record in records] == [{"n": 0.1}, None, {"n": 12345678901234567890}]

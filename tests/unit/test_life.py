@@ -121,9 +121,14 @@ def test_inspect_shows_the_mask_and_what_else_might_have_come(
     lived: tuple[Workspace, Outcome, Path], tiny_base: Path
 ) -> None:
     at, outcome, _ = lived
-    views = pipeline.inspect_row(outcome.dataset, 0, f"path:{tiny_base}", at)
-    row = at.rows(outcome.dataset, "train")[0]
-    assert "".join(view.text for view in views if view.trained) == f"{row.reply}<|im_end|>"
+    view = pipeline.inspect_row(outcome.dataset, 0, f"path:{tiny_base}", at)
+    rows = at.rows(outcome.dataset, "train")
+    assert "".join(token.text for token in view.tokens if token.trained) == f"{rows[0].reply}<|im_end|>"
+    assert view.end_trained and not view.fault and view.round_trip is not None and view.round_trip.same
+    counted = pipeline.inspect_set(outcome.dataset, f"path:{tiny_base}", at)
+    assert (counted.rows, counted.end_trained, counted.same, counted.faults) == (len(rows), len(rows), len(rows), {})
+    assert 0 < counted.share < 1
+    row = rows[0]
     seen = pipeline.inspect_reply(outcome.tuned_version, row.text, "good", at)
     assert all(view.probability is not None and len(view.alternatives) == 5 for view in seen)
     with pytest.raises(RequestError, match="no training row"):

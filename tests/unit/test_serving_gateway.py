@@ -313,7 +313,7 @@ def test_text_that_is_kept_is_redacted_first(tmp_path: Path) -> None:
         words = "I am ann@example.org, call +44 20 7946 0958"
         client(url).chat.completions.create(model="tone", messages=[{"role": "user", "content": words}])
     (found,) = ledger.read(Exchange)
-    assert found.messages[0].content == "I am [e-mail], call [number]"
+    assert found.messages[0].content == "I am [EMAIL], call [PHONE]"
     assert found.answer is not None and "II" in found.answer and "4444" not in found.answer
 
 
@@ -323,7 +323,7 @@ def test_feedback_finds_its_exchange_and_an_unknown_one_is_404(site: tuple[str, 
     said = {"exchange": answer.id, "thumb": "down", "edit": "write to bob@example.org"}
     assert httpx.post(f"{url}/v1/feedback", json=said, headers=AUTH).status_code == 200
     (found,) = ledger.read(Feedback, "tone", answer.id)
-    assert (found.thumb, found.edit) == ("down", "write to [e-mail]")
+    assert (found.thumb, found.edit) == ("down", "write to [EMAIL]")
     unknown = httpx.post(f"{url}/v1/feedback", json={**said, "exchange": "chatcmpl-0"}, headers=AUTH)
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "exchange_not_found")
     empty = httpx.post(f"{url}/v1/feedback", json={"exchange": answer.id}, headers=AUTH)

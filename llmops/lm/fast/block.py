@@ -105,7 +105,9 @@ def forward(block: Block, step: Pass, x: Tensor) -> tuple[Tensor, Kept]:
     if block.of_queries and block.of_keys:
         raw_qkv = qkv
         qkv = qkv.clone()
-        for norm, raw, part in zip((block.of_queries, block.of_keys), block.heads.parts(raw_qkv), block.heads.parts(qkv)):
+        for norm, raw, part in zip(
+            (block.of_queries, block.of_keys), block.heads.parts(raw_qkv), block.heads.parts(qkv)
+        ):
             passes.norm(raw, norm.weight, norm.eps, part)
     mixed = block.out.wide(len(x))
     values = mixed[:, : block.out.inputs]

@@ -94,9 +94,7 @@ class Blocks(torch.autograd.Function):
             raise LlmopsError("this forward pass was gone back through already", "do it again for another gradient")
         stack, step = ctx.stack, ctx.step
         d_TD = torch.empty_like(ctx.last)
-        step.passes.norm_backward(
-            ctx.last, stack.norm.weight, stack.norm.eps, dout_TD.contiguous(), d_TD, False
-        )
+        step.passes.norm_backward(ctx.last, stack.norm.weight, stack.norm.eps, dout_TD.contiguous(), d_TD, False)
         ctx.last = None
         gradients: list[list[Tensor]] = []
         for index in reversed(range(len(stack.blocks))):

@@ -44,7 +44,8 @@ def build(dtype: torch.dtype) -> ctypes.CDLL:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         if done.returncode:
             raise LlmopsError(
-                f"the C compiler {program} failed: {done.stderr.strip()[:300]}", "plan with '--set training.kernels=plain'"
+                f"the C compiler {program} failed: {done.stderr.strip()[:300]}",
+                "plan with '--set training.kernels=plain'",
             )
         return ctypes.CDLL(str(out))
 
@@ -112,9 +113,7 @@ class Compiled(Plain):
         self.library.accumulate(_at(x), _at(places), _at(counts), _at(total_THS), *_long(*x.shape))
 
     def settle(self, total_THS: Tensor, turn: Turn | None, out_THS: Tensor) -> None:
-        self.library.settle(
-            _at(total_THS), *_turn(turn), _at(out_THS), *_long(out_THS.stride(0), *total_THS.shape)
-        )
+        self.library.settle(_at(total_THS), *_turn(turn), _at(out_THS), *_long(out_THS.stride(0), *total_THS.shape))
 
     def softmax(self, scores: Tensor, counts: Tensor, window: int) -> None:
         self.library.softmax(_at(scores), _at(counts), *_long(window, *scores.shape))
