@@ -7,6 +7,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 import llmops
+from llmops.cli.cards import DataCard
 from llmops.cli.session import FetchingSession, Session
 from llmops.core.errors import RequestError
 
@@ -52,12 +53,19 @@ def show(
     ref: Annotated[
         str, Argument(metavar="REF", help="Anything by its name, id or prefix: tone:2, last, rp-3f…")
     ] = "last",
+    card: Annotated[
+        bool, Option("--card", help="Of a data set: write its card (HTML and Markdown), print it and its path.")
+    ] = False,
     session: Session = Session(),
 ) -> None:
     """Show one stored thing: a run, a version, a plan, a dataset, a report, a comparison.
 
     Example: llmops show tone:1
     """
+    if card:
+        page = llmops.card(ref, session.at)
+        session.show(DataCard(str(page), page.with_suffix(".md").read_text(encoding="utf-8")))
+        return
     session.show(llmops.show(ref, session.at))
 
 
