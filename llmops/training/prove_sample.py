@@ -118,7 +118,6 @@ def sample_plan(steps: int, checkpoint_every: int, dropout: float) -> Plan:
         warmup_share=0.1,
         weight_decay=0.01,
         clip_norm=1.0,
-        gradient_checkpointing=False,
         epochs=1.0,
         batch_rows=4,
         steps=steps,
