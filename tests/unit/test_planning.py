@@ -100,7 +100,7 @@ def test_what_cannot_fit_is_refused_with_the_way_out() -> None:
 
 def test_rows_that_are_all_too_long_are_refused() -> None:
     recipe = RECIPE.replace(training=Training(max_tokens=20))
-    with pytest.raises(RequestError, match="short enough"):
+    with pytest.raises(RequestError, match="would lose their answer"):
         plan(recipe, MANIFEST, looked([50] * 1000), Wishes())
 
 
