@@ -13,8 +13,9 @@ from llmops.core.method import FullTuning, LowRank, PromptTuning
 from llmops.core.plan import Knobs
 from llmops.planning.cost import BaseShape
 
-# Python with torch, transformers and PEFT, before a weight is loaded.
+# Python with its libraries: by the first step, and before, while weights are read.
 PROCESS_BYTES = 640_000_000
+READING_BYTES = 505_000_000
 # A weight that is trained: itself, its gradient and two moments, in float32.
 TRAINED_BYTES = 16
 CHUNKED_HEAD_BYTES = 150_000_000  # of a head that goes through in chunks
@@ -78,7 +79,8 @@ def memory_terms(shape: BaseShape, knobs: Knobs, longest_rows: Sequence[int], le
         "one layer again": 2 * kept if decoder == "transformers" else kept,
         "head": head_bytes(shape, knobs, max(1, round(tokens * learned_share)), decoder),
     }
-    reading = shape.parameters * 4 - sum(terms[name] for name in ("trained", "activations", "one layer again", "head"))
+    grown = sum(terms[name] for name in ("trained", "activations", "one layer again", "head"))
+    reading = READING_BYTES + shape.parameters * 4 - PROCESS_BYTES - grown
     return {**terms, "reading": 0 if on_gpu else max(0, reading)}
 
 
