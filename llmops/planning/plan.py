@@ -14,8 +14,9 @@ from llmops.core.recipe import Recipe
 from llmops.lm.check import refuse_losses
 from llmops.lm.lessons import window_sizes
 from llmops.lm.pack import pack_tokens
-from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
+from llmops.planning.cost import BaseShape, seconds_of
 from llmops.planning.decide import Decisions
+from llmops.planning.memory import memory_bytes
 from llmops.planning.method import decide_method, decide_objective, decide_optimiser, work_of
 from llmops.planning.start import Start, decide_start
 from llmops.planning.watching import set_aside, watch
@@ -40,6 +41,7 @@ class Looked:
     row_groups: Sequence[str] = ()
     heldout_ids: Sequence[str] = ()
     start: Start | None = None
+    learned_share: float = 1.0  # of the tokens of a row, as a rule: what goes through the head
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wishes) -> Plan:
@@ -132,7 +134,7 @@ def _fit_memory(
         decide.take("pack_tokens", None, tokens, because)
         plain = {field: decision.value for field, decision in decide.made.items() if "." not in field}
         knobs = Knobs.model_validate({**plain, **choices})
-        needed = memory_bytes(looked.shape, knobs, longest_rows)
+        needed = memory_bytes(looked.shape, knobs, longest_rows, looked.learned_share)
         allowed = min(machine.free_bytes, asked or machine.free_bytes) // knobs.processes
         if needed <= allowed:
             return knobs, needed

@@ -14,7 +14,7 @@ from llmops.core.cleaning import NearDuplicates
 from llmops.data.mapping import Example
 from llmops.data.steps.jaccard import Sets, alike
 from llmops.data.steps.shingles import Shingles, shingles
-from llmops.data.steps.signs import Signs, hash64, id_of_number, number_of_id
+from llmops.data.steps.signs import Signs, distinct, hash64, id_of_number, number_of_id
 
 # 32 bands of 4 hashes: rows of Jaccard index 0.6 share a band with probability 0.988, of 0.3 with 0.23, of 0.05 with
 # 0.0002.
@@ -130,4 +130,4 @@ def _candidates(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
     leaders = rows[np.maximum.accumulate(np.where(opens, np.arange(len(rows)), 0))][~opens]
     before, second = rows[np.flatnonzero(~opens) - 1], rows[~opens]
     first = np.r_[leaders, before].astype(np.uint64)
-    return np.unique(first << np.uint64(32) | np.r_[second, second].astype(np.uint64))
+    return distinct(first << np.uint64(32) | np.r_[second, second].astype(np.uint64))
