@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench bench-setup clean
+.PHONY: help demo test soak bench bench-setup clean
 
 PYTHON ?= python3
 APP ?= 1
@@ -18,6 +18,7 @@ $(shell [ ! -e .venv ] || $(PY) -m pip --version >/dev/null 2>&1 || rm -f .venv/
 help:
 	@echo 'make demo         install, run the recipes tone and smalltalk, open the app (APP=0: without the app)'
 	@echo 'make test         install what tests need; lint, types, tests'
+	@echo 'make soak         inject faults for about an hour: every proof at its full size'
 	@echo 'make bench        print every benchmark, one JSON line a figure'
 	@echo 'make bench-setup  install the peers that benchmarks compare with, into .venv-peers'
 	@echo 'make clean        remove .venv, .venv-peers and caches (workspaces stay)'
@@ -36,6 +37,9 @@ test: .venv/.installed-test
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
 		echo 'no chromium here: the browser tests will be skipped (Debian: apt-get install chromium)'
 	@$(PY) -m pytest
+
+soak: .venv/.installed
+	$(PY) -m llmops prove --size soak
 
 bench: .venv/.installed
 	@for file in tests/benchmarks/[a-z]*.py; do $(PY) -m tests.benchmarks.$$(basename "$$file" .py); done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Recipe = Annotated[
     str, Argument(metavar="RECIPE", help="Name of a recipe (tone), or its file (my.yaml, recipes/tone.py).")
 ]
+MACHINE_OPTIONS = "--device, --threads, --max-memory, --processes and --budget"
 Resume = Annotated[
     str | None, Option("--resume", metavar="RUN", help="Go on with an interrupted run (its id, or last).")
 ]
@@ -113,14 +115,24 @@ def plan(
 def train(
     plan: Annotated[str, Argument(metavar="PLAN", help="A stored plan: its id, a prefix of it, or last.")] = "last",
     resume: Resume = None,
+    seeds: Annotated[int, Option("--seeds", min=1, max=64, help="Train and evaluate it by so many seeds.")] = 1,
     machine: MachineOptions = MachineOptions(),
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """Carry out a plan. Ctrl-C or 'llmops stop' leaves a run that --resume continues.
 
+    --processes N trains in N processes of this machine. On several machines: 'llmops plan RECIPE --processes N' for all
+    of them together, the workspace on a file system that they share, and on each 'torchrun --nnodes ... -m llmops train
+    PLAN'. A process knows its place by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, whoever sets them.
+
     Example: llmops train last
     """
     chosen = planned(plan, resume, machine, session)
+    if seeds > 1:
+        if resume is not None:
+            raise RequestError("--seeds makes new runs, and --resume goes on with one", "leave one of them out")
+        session.show(llmops.train_seeds(chosen, seeds, session.at))
+        return
     done = llmops.train(chosen, session.at, resume)
     session.show(done)
     if done.status != "finished":
@@ -138,13 +150,13 @@ def planned(ref: str, resume: str | None, machine: MachineOptions, session: Sess
     wants_other = machine != MachineOptions()
     if resume is not None:
         if wants_other:
-            raise RequestError(
-                "a resumed run keeps its plan", "leave out --device, --threads, --max-memory and --budget"
-            )
+            raise RequestError("a resumed run keeps its plan", f"leave out {MACHINE_OPTIONS}")
         return session.at.get(Plan, session.at.run(resume).plan)
     stored = session.at.get(Plan, ref)
     if not wants_other:
         return stored
+    if "RANK" in os.environ:  # each would decide by what it measures
+        raise RequestError("processes that torchrun started need one plan", f"plan first; leave out {MACHINE_OPTIONS}")
     return llmops.plan(stored.recipe, session.at.get(DatasetManifest, stored.dataset), session.at, machine.wishes())
 
 

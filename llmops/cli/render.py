@@ -9,13 +9,14 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from llmops.cli import scores, words
+from llmops.cli.cards import DataCard
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
 from llmops.core.health import HealthReport, Window
-from llmops.core.outcome import Outcome
+from llmops.core.outcome import Outcome, Seeds
 from llmops.core.plan import Plan
 from llmops.core.proof import Proof
 from llmops.core.report import EvalReport
@@ -84,6 +85,17 @@ def run(value: Run) -> RenderableType:
             **({"note": value.note} if value.note else {}),
         }
     )
+
+
+def seeds(value: Seeds) -> RenderableType:
+    """The seeds of a plan side by side, and how far apart chance puts them."""
+    metric = value.runs[0].score.metric
+    made = table("seed", metric, "95 % interval", "held-out loss", "run", title=f"plan {value.plan} by seed")
+    for one in value.runs:
+        loss = "" if one.heldout_loss_nats is None else f"{one.heldout_loss_nats:.4f}"
+        interval = f"{one.score.low:.3f} to {one.score.high:.3f}"
+        made.add_row(str(one.seed), f"{one.score.value:.3f}", interval, loss, text(one.run))
+    return Group(made, text(f"mean {value.mean:.4f}, standard deviation between seeds {value.deviation:.4f}", "dim"))
 
 
 def version(value: ModelVersion) -> RenderableType:
@@ -248,11 +260,19 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
     },
 }
 
+
+def data_card(value: DataCard) -> RenderableType:
+    """A card's text as it stands (its signs are plain in a terminal), and where the page is."""
+    return Group(text(value.markdown), text(f"page: {value.page}", "bold"))
+
+
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     NewRecipe: new_recipe,
+    DataCard: data_card,
     DatasetManifest: dataset,
     Plan: plan,
     Run: run,
+    Seeds: seeds,
     EvalReport: scores.report,
     Comparison: scores.comparison,
     ModelVersion: version,

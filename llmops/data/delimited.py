@@ -116,6 +116,8 @@ def _read_record(lines: Lines, at: int, delimiter: str, header: list[str]) -> tu
     if len(cells) != len(header):
         why = f"{len(cells)} cells where the header has {len(header)}"
         return unreadable(number, why, text), end
+    if [cell.strip() for cell in cells] == header:
+        return unreadable(number, "the header stands here again", text), end
     return Record(number, dict(zip(header, cells, strict=True)), text=text), end
 
 

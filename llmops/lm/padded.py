@@ -24,13 +24,14 @@ def padded_states(inner: Any, pack: Pack, device: str) -> torch.Tensor:
     """
     import torch
 
-    longest = max(map(len, pack.paths))
+    paths = pack.paths or [[0]]  # the pack of a process that has no row left
+    longest = max(map(len, paths))
     width = -(-longest // STEP) * STEP
-    ids_BT = torch.zeros(len(pack.paths), width, dtype=torch.long)
+    ids_BT = torch.zeros(len(paths), width, dtype=torch.long)
     row_T = torch.zeros(len(pack.ids), dtype=torch.long)
     place_T = torch.zeros(len(pack.ids), dtype=torch.long)
     ids_T = torch.tensor(pack.ids)
-    for row, path in enumerate(pack.paths):
+    for row, path in enumerate(paths):
         at = torch.tensor(path)
         ids_BT[row, : len(path)] = ids_T[at]
         row_T[at] = row

@@ -20,6 +20,7 @@ from llmops.pipeline.make import plan, prepare, train
 from llmops.pipeline.use import ask_held_out, side_by_side
 from llmops.store.files import write_json
 from llmops.store.workspace import Workspace
+from llmops.training.processes import is_member
 
 
 def run(recipe: Recipe, at: Workspace, wishes: Wishes = Wishes(), resume: str | None = None) -> Outcome:
@@ -27,6 +28,11 @@ def run(recipe: Recipe, at: Workspace, wishes: Wishes = Wishes(), resume: str | 
 
     `resume` names a run of this recipe to go on with, interrupted or trained. The outcome is stored with the run.
     """
+    if is_member():
+        raise RequestError(
+            "the whole life of a model is walked by one process, and torchrun started several",
+            "give --processes N instead, or start 'llmops train PLAN' with torchrun",
+        )
     spent: dict[str, float] = {}
     planned, trained = _trained(recipe, at, wishes, resume, spent)
     with _timed("cheap rows", spent):

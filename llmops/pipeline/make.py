@@ -13,17 +13,26 @@ from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.run import Run, RunEvent
+from llmops.pipeline.gate import check_before_training
 from llmops.store.files import building
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.data.new import Look
+    from llmops.data.objects import Rows
 
 
-def new(file: Path, name: str | None, at: Workspace, columns: dict[str, str] | None = None) -> tuple[Look, str]:
-    """Look at a file of rows; (what was found, a recipe for it as YAML). `columns` says which column is what."""
+def new(
+    rows: Path | str | Rows, name: str | None, at: Workspace, columns: dict[str, str] | None = None
+) -> tuple[Look, str]:
+    """Look at rows; (what was found, a recipe for them as YAML). `columns` says which column is what.
+
+    `rows` is a file; or a `datasets.Dataset`, a table or a list of dictionaries, which the workspace then keeps.
+    """
     from llmops.data.new import draft, look, recipe_yaml
+    from llmops.data.objects import keep_rows
 
+    file = Path(rows) if isinstance(rows, Path | str) else keep_rows(rows, at.root / "uploads")
     found = look(file, **(columns or {}))
     return found, recipe_yaml(draft(found, name))
 
@@ -36,10 +45,13 @@ def load(path_or_name: str, sets: Sequence[str], at: Workspace, search: Sequence
 
 
 def prepare(recipe: Recipe, at: Workspace) -> DatasetManifest:
-    """Fetch, read, clean and deal the rows of a recipe."""
+    """Fetch, read, clean, deal and review the rows of a recipe; their card is written beside them."""
     from llmops.data.prepare import prepare as prepare_rows
+    from llmops.pipeline.people import card
 
-    return prepare_rows(recipe, at)
+    manifest = prepare_rows(recipe, at)
+    at.world.say(f"data card: {card(manifest.id, at, recipe)}")
+    return manifest
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishes = Wishes()) -> Plan:
@@ -80,37 +92,50 @@ def _keep_start(plan: Plan, at: Workspace, run_id: str) -> None:
 
 
 def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
-    """Carry out a plan, or go on with the run `resume` of it. Stopped, the run is a valid interrupted one."""
+    """Carry out a plan, or go on with the run `resume` of it. Stopped, the run is a valid interrupted one.
+
+    A plan for several processes starts them on this machine, unless this process is one of them (torchrun started it).
+    """
     from llmops.planning.bases import open_base
-    from llmops.training.processes import is_member
+    from llmops.training.processes import is_member, joined
     from llmops.training.train import train as carry_out
 
-    if resume is None:
+    if plan.knobs.processes > 1 and not is_member():
+        return _train_together(plan, at, _begun(plan, at, resume))
+    with joined(plan.knobs) as team:
+        run_id = team.from_first(_begun(plan, at, resume).encode() if team.first else b"").decode()
+        if at.run(run_id).status == "finished":
+            return at.run(run_id)
+        base = open_base(plan.recipe.base, at.world)
+        if base.record.sha256 != plan.base.sha256:
+            found, wanted = base.record.sha256[:12], plan.base.sha256[:12]
+            raise LlmopsError(
+                f"base {plan.recipe.base} is {found} here, but the plan is for {wanted}",
+                "take the base that the plan was made with, or make a new plan",
+            )
+        return carry_out(plan, at.rows(plan.dataset, "train"), base.folder, at, run_id)
+
+
+def _begun(plan: Plan, at: Workspace, resume: str | None) -> str:
+    """The id of the run to go on with, or of a new one, which has all that it needs to start."""
+    if resume is not None:
+        run_id = at.run(resume).id
+    else:
+        check_before_training(plan, at)
         moment = at.world.clock()
         run_id = f"{moment:%Y%m%d}-{plan.recipe.name}-{moment:%H%M%S}{secrets.token_hex(2)}"
         data = {"name": plan.recipe.name, "plan": plan.id, "dataset": plan.dataset, "steps": plan.knobs.steps}
         at.add_event(run_id, RunEvent(kind="created", at=moment, data=data))
-    else:
-        run_id = at.run(resume).id
-        if at.run(run_id).status == "finished":
-            return at.run(run_id)
-    if not is_member():
-        _keep_start(plan, at, run_id)
-    if plan.knobs.processes > 1 and not is_member():
-        return _train_together(plan, at, run_id)
-    base = open_base(plan.recipe.base, at.world)
-    if base.record.sha256 != plan.base.sha256:
-        raise LlmopsError(
-            f"base {plan.recipe.base} is {base.record.sha256[:12]} here, but the plan is for {plan.base.sha256[:12]}",
-            "take the base that the plan was made with, or make a new plan",
-        )
-    return carry_out(plan, at.rows(plan.dataset, "train"), base.folder, at, run_id)
+    _keep_start(plan, at, run_id)
+    return run_id
 
 
 def _train_together(plan: Plan, at: Workspace, run_id: str) -> Run:
     """Start the planned number of processes on this machine; each of them is `llmops train --resume RUN`."""
     from llmops.training.processes import launch
 
+    if at.run(run_id).status == "finished":
+        return at.run(run_id)
     ended = launch(["-m", "llmops", "train", "--resume", run_id, "--workspace", str(at.root)], plan.knobs)
     run = at.run(run_id)
     if ended is not None and at.events(run_id)[-1].kind != "interrupted":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +21,27 @@ class DiskError(LlmopsError):
         super().__init__(f"{path} cannot be written: {reason}", "free some space there, or repair the disk")
 
 
+# What a disk says that takes no more: full, over a quota, a file too large, broken, read-only.
+REFUSALS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS))
+
+
 class Disk:
-    """Write, sync, rename, append. Every one raises `DiskError`, whatever a library calls its own."""
+    """Draft, write, sync, rename, append, remove. Every one raises `DiskError`, whatever a library calls its own."""
+
+    def draft(self, folder: Path) -> Path:
+        """A new hidden folder beside `folder`, to become it."""
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        except OSError as error:
+            raise DiskError(folder, error) from error
+
+    def remove(self, folder: Path) -> None:
+        """Remove a folder and all in it."""
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise DiskError(folder, error) from error
 
     def write(self, path: Path, writer: Callable[[Path], object]) -> None:
         """Let `writer` write the file or folder `path`."""
@@ -84,6 +106,17 @@ class FaultyDisk(Disk):
 
     def _error(self, path: Path) -> DiskError:
         return DiskError(path, OSError(self.errno, os.strerror(self.errno)))
+
+    def draft(self, folder: Path) -> Path:
+        if self._fails(f"draft {folder.name}"):
+            raise self._error(folder)
+        return super().draft(folder)
+
+    def remove(self, folder: Path) -> None:
+        if self._fails(f"remove {folder.name}"):
+            next(path for path in sorted(folder.rglob("*")) if path.is_file()).unlink()
+            raise self._error(folder)
+        super().remove(folder)
 
     def write(self, path: Path, writer: Callable[[Path], object]) -> None:
         fails = self._fails(f"write {path.name}")

@@ -55,8 +55,7 @@ def building(folder: Path, disk: Disk = DISK) -> Iterator[Path]:
     """
     if folder.exists():
         raise FileExistsError(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    draft = disk.draft(folder)
     try:
         yield draft
         for path in sorted(draft.rglob("*")):

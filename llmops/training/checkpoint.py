@@ -90,7 +90,7 @@ def save(loop: Loop, state: Path, plan_id: str, disk: Disk = DISK) -> None:
         manifest["sha256"] = digest(manifest)
         disk.write(draft / "manifest.json", lambda path: write_json(path, manifest))
     for old in found(state)[:-KEEP]:
-        shutil.rmtree(old)
+        disk.remove(old)
 
 
 def found(state: Path) -> list[Path]:

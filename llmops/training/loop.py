@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from llmops.core.errors import LlmopsError
 from llmops.core.plan import Knobs
 from llmops.core.run import StepRecord
 from llmops.lm.adapters import add_adapter, starting_point
@@ -99,7 +100,7 @@ def guarded(loop: Loop, batch: Batch, knobs: Knobs, guard: MemoryGuard) -> tuple
             loss, agreed = learn(loop, batch, knobs)
     except MemoryShort as error:
         if knobs.shard == "full":  # the others wait for parts of the base, not for a word
-            raise
+            raise LlmopsError(f"memory ran short ({error})", "free some, or plan with a lower --max-memory") from error
         short = error
     if loop.team.most(int(short is not None)):
         raise short or MemoryShort("another process ran short")

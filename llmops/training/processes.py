@@ -133,6 +133,9 @@ def joined(knobs: Knobs, environ: Mapping[str, str] = os.environ) -> Iterator[Te
         return
     import torch
 
+    if torch.distributed.is_initialized():  # whoever called us has met the others already
+        yield Team(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        return
     backend = "nccl" if knobs.device.startswith("cuda") else "gloo"
     if backend == "nccl":
         torch.cuda.set_device(int(environ["LOCAL_RANK"]))
@@ -155,13 +158,14 @@ def shard_base(model: Any, knobs: Knobs) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    refused = {"full": "full tuning has no frozen weights", "qlora": "weights of 4 bits cannot be laid in parts"}
+    if knobs.method.kind in refused:
+        raise RequestError(
+            f"training.shard full is for frozen weights of 16 or 32 bits: {refused[knobs.method.kind]}",
+            "take another method, or leave training.shard out",
+        )
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     blocks = inner.get_decoder().layers
-    if any(weight.requires_grad and "lora" not in name for name, weight in blocks.named_parameters()):
-        raise RequestError(
-            "training.shard full keeps what is trained whole on every process, so it does not help full tuning",
-            "take a LoRA method, or leave training.shard out",
-        )
     mesh = init_device_mesh("cuda" if knobs.device.startswith("cuda") else "cpu", (knobs.processes,))
     for block in blocks:
         fully_shard(block, mesh=mesh, ignored_params={weight for weight in block.parameters() if weight.requires_grad})

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message, Row
-from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan
+from llmops.core.method import SFT, LoRA
+from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan, leaves
 from llmops.core.recipe import Recipe
 from llmops.core.run import Run, RunEvent
 from llmops.core.sources import Data, Labelled, Source
@@ -109,10 +110,8 @@ def sample_plan(steps: int, checkpoint_every: int, dropout: float) -> Plan:
     source = Source(from_="path:rows.csv", shape=Labelled())
     recipe = Recipe(name="proof", data=Data(sources=(source,)), task=Classify(question="Good or bad?", labels=LABELS))
     knobs = Knobs(
-        method="lora",
-        rank=2,
-        alpha=4.0,
-        dropout=dropout,
+        method=LoRA(rank=2, alpha=4.0, dropout=dropout, rank_stabilised=False, initialisation="default"),
+        objective=SFT(roles=()),
         targets=("q_proj", "down_proj"),
         learning_rate=0.01,
         schedule="linear",
@@ -124,6 +123,7 @@ def sample_plan(steps: int, checkpoint_every: int, dropout: float) -> Plan:
         steps=steps,
         max_tokens=64,
         precision="float32",
+        gradient_checkpointing=False,
         attention="eager",
         template="plain",
         device="cpu",
@@ -133,7 +133,7 @@ def sample_plan(steps: int, checkpoint_every: int, dropout: float) -> Plan:
         pack_tokens=128,
         max_memory_bytes=2**60,
         checkpoint_every=checkpoint_every,
-        look_every=2,
+        look_every=4,
         patience=100,
         tracker="none",
         seed=0,
@@ -143,7 +143,7 @@ def sample_plan(steps: int, checkpoint_every: int, dropout: float) -> Plan:
         dataset="ds-proof",
         base=BaseModelRecord(name="proof", sha256="0" * 64, family="llama", parameters=1),
         knobs=knobs,
-        decisions=tuple(Decision(field=name, value=value, because="for the proof") for name, value in knobs),
+        decisions=tuple(Decision(field=name, value=value, because="for the proof") for name, value in leaves(knobs)),
         train_tokens=1,
         watched=tuple(row.id for row in made_up_rows()[-4:]),
         seconds_expected=1.0,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import shutil
 import signal
 import threading
 import time
@@ -29,7 +28,7 @@ from llmops.lm.check import refuse
 from llmops.lm.lessons import lessons
 from llmops.lm.model import LocalModel
 from llmops.lm.render import Renderer
-from llmops.store.disk import DISK, Disk, DiskError
+from llmops.store.disk import DISK, REFUSALS, Disk, DiskError
 from llmops.store.files import append_line, building, clear_drafts, holding, sha256_file
 from llmops.store.workspace import Workspace
 from llmops.training import reference
@@ -182,10 +181,13 @@ class Course:
         try:
             with joined(self.plan.knobs) as team:
                 self._run(rows, base, team)
-        except DiskError as error:
+        except (DiskError, OSError) as error:
             self.journal.failed(self.step, error)
+            if isinstance(error, OSError) and error.errno not in REFUSALS:
+                raise
+            what = error.what if isinstance(error, DiskError) else str(error)
             fix = f"free some space, or repair the disk, and go on with --resume {self.run_id}"
-            raise LlmopsError(f"{error.what} (step {self.step})", fix) from error
+            raise LlmopsError(f"{what} (step {self.step})", fix) from error
         except BaseException as error:
             self.journal.failed(self.step, error)
             raise
@@ -300,7 +302,7 @@ def write_tuned(loop: Loop, plan: Plan, base: Path, out: Path, disk: Disk = DISK
     check_weights(adapter_state(loop.model), loop.step)
     model = loop.accelerator.unwrap_model(loop.model)
     if out.exists():  # by a start that died before it could say so
-        shutil.rmtree(out)
+        disk.remove(out)
     with building(out, disk) as draft:
         disk.write(draft, lambda path: save_tuned(model, base, plan.base.name, loop.start, path))
     hashes = {path.name: sha256_file(path) for path in sorted(out.glob("*.safetensors"))}
