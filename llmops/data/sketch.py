@@ -16,9 +16,10 @@ from llmops.data.steps.shingles import BASE, mixed
 COMMON_ROWS = 50  # a band that more rows share than this is boilerplate
 
 
-def sketched(
-    sides: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], fewest: int
-) -> Iterator[tuple]:
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def sketched(sides: tuple[Arrays, Arrays], fewest: int) -> Iterator[Arrays]:
     """(left rows, right rows) of pairs worth a look, band by band, so that a pair may come again.
 
     A side is (word numbers in one flat array, number of words of each row). Rows of fewer than `fewest` words are
