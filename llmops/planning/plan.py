@@ -62,14 +62,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     kept = [size for tokens in lengths for size in window_sizes(tokens, max_tokens)]
     if not kept:
         raise RequestError("no training row is short enough", "raise training.max_tokens, or leave it open")
-    decide.take(
-        "template",
-        None,
-        looked.template,
-        "the base's own chat template"
-        if looked.template == "base"
-        else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
-    )
+    _template(decide, looked)
     start = looked.start
     method = (
         decide_start(decide, recipe, start) if start else decide_method(decide, recipe, str(device), looked.targets)
@@ -104,6 +97,13 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),
         memory_bytes_expected=memory,
     )
+
+
+def _template(decide: Decisions, looked: Looked) -> None:
+    because = "the base's own chat template"
+    if looked.template == "plain":
+        because = "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'"
+    decide.take("template", None, looked.template, because)
 
 
 def _processes(decide: Decisions, recipe: Recipe, machine: Machine, wishes: Wishes) -> None:
