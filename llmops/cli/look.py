@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from typer import Argument, Option
@@ -10,6 +11,16 @@ import llmops
 from llmops.cli.cards import DataCard
 from llmops.cli.session import FetchingSession, Session
 from llmops.core.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask a model, and whose answer to look at."""
+
+    prompt: Annotated[str | None, Option("--prompt", metavar="TEXT", help="Ask the model this.")] = None
+    reply: Annotated[
+        str | None, Option("--reply", metavar="TEXT", help="Judge this reply; the model's own if left out.")
+    ] = None
 
 
 def inspect(
@@ -22,23 +33,20 @@ def inspect(
     base: Annotated[
         str | None, Option("--base", help="Whose tokens to show for a row; the default base if left out.")
     ] = None,
-    prompt: Annotated[str | None, Option("--prompt", metavar="TEXT", help="Ask the model this.")] = None,
-    reply: Annotated[
-        str | None, Option("--reply", metavar="TEXT", help="Judge this reply; the model's own if left out.")
-    ] = None,
+    question: Question = Question(),
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """See tokens: of a data set or a row, which of them training learns; of a reply, how likely each was.
 
     Example: llmops inspect last --row 0
     """
-    if sum(asked is not None for asked in (row, dropped, prompt)) > 1:
+    if sum(asked is not None for asked in (row, dropped, question.prompt)) > 1:
         raise RequestError(
             "inspect takes one of --row, --dropped and --prompt",
             "llmops inspect last --row 0; llmops inspect tone --prompt TEXT",
         )
-    if prompt is not None:
-        session.show(llmops.inspect_reply(ref, prompt, reply, session.at))
+    if question.prompt is not None:
+        session.show(llmops.inspect_reply(ref, question.prompt, question.reply, session.at))
         return
     if dropped is not None:
         session.show(llmops.inspect_dropped(ref, dropped, session.at))

@@ -89,9 +89,7 @@ def _told(found: Leaks) -> str:
 
 
 def _other_suites(plan: Plan, at: Workspace) -> list[str]:
-    """The data sets, other than the plan's, whose held-out rows were evaluated in this workspace and are still there."""
-    asked = {
-        str(read_json(at.folder(EvalReport, report) / "report.json")["suite"]["dataset"])
-        for report in at.ids(EvalReport)
-    }
+    """The data sets, other than the plan's, whose held-out rows were evaluated here and are still there."""
+    reports = (read_json(at.folder(EvalReport, report) / "report.json") for report in at.ids(EvalReport))
+    asked = {str(report["suite"]["dataset"]) for report in reports}
     return sorted((asked & set(at.ids(DatasetManifest))) - {plan.dataset})
