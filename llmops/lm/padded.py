@@ -42,7 +42,7 @@ def padded_states(inner: Any, pack: Pack, device: str) -> torch.Tensor:
 
 
 def adapters_in(dtype: torch.dtype, device: str) -> Any:
-    """A context: autocast on a GPU in bfloat16, where the float32 adapters take part in its products, instead of lifting all."""
+    """A context: autocast on a GPU in bfloat16, so that float32 adapters take part in its products as they are."""
     import torch
 
     if dtype != torch.bfloat16 or not device.startswith("cuda"):
