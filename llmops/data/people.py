@@ -52,8 +52,8 @@ def read_corrections(path: Path, task: Task) -> list[Correction]:
             "note": cells.get("note", ""),
         }
         if record.cells is None or not said["row"] or not said["author"] or bool(said["label"]) == bool(said["reply"]):
-            why = record.reason or "it needs an id, an author, and either a label or a reply"
-            raise RequestError(f"{where}: {why}", "write the columns id, label (or reply), author, note")
+            reason = record.reason or "it needs an id, an author, and either a label or a reply"
+            raise RequestError(f"{where}: {reason}", "write the columns id, label (or reply), author, note")
         one = Correction.model_validate(said)
         if why := fault(one, task):
             raise RequestError(f"{where}: {why}", "correct it, or take the line out")
