@@ -286,11 +286,8 @@ def test_sums_that_differ_in_a_digit_stay() -> None:
 # Shingles and their Jaccard index, against the plain way
 
 
-texts = st.lists(
-    st.text(st.characters(codec="utf-8", max_codepoint=0x0DFF, exclude_categories=("Mn", "Mc")), max_size=30),
-    min_size=1,
-    max_size=8,
-)
+letters = st.characters(codec="utf-8", max_codepoint=0x0DFF, exclude_categories=("Mn", "Mc"))
+texts = st.lists(st.text(letters, max_size=30), min_size=1, max_size=8)
 
 
 @settings(deadline=None)
