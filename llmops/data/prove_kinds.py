@@ -201,6 +201,16 @@ KINDS: dict[str, Callable[[], Case]] = {
     ),
 }
 
+# What real rows hold, and no damage: other scripts, accents, markup, code, the talk of tokens.
+ODD: tuple[str, ...] = (
+    "são João, Ã is a letter",
+    "<b>bold</b> and <s>struck</s> out",
+    "日本語 العربية हिन्दी",
+    "if a < b and c > d: print('#N/A')",
+    "the tag </s> ends, said she",
+    "### Heading\n- item",
+)
+
 CLEAN: dict[str, Callable[[], Case]] = {
     "labels": lambda: Case(samples.made(samples.labelled), Labelled(), LABELS),
     "numbers": lambda: Case(samples.made(samples.rated), Rated(), Rate(question="How much?")),
@@ -221,13 +231,3 @@ CLEAN: dict[str, Callable[[], Case]] = {
         PromptReply(),
     ),
 }
-
-# What real rows hold, and no damage: other scripts, accents, markup, code, the talk of tokens.
-ODD = (
-    "são João, Ã is a letter",
-    "<b>bold</b> and <s>struck</s> out",
-    "日本語 العربية हिन्दी",
-    "if a < b and c > d: print('#N/A')",
-    "the tag </s> ends, said she",
-    "### Heading\n- item",
-)

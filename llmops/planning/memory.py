@@ -13,8 +13,9 @@ from llmops.core.method import FullTuning, LowRank, PromptTuning
 from llmops.core.plan import Knobs
 from llmops.planning.cost import BaseShape
 
-# Python with torch, transformers and PEFT, before a weight is loaded.
+# Python with its libraries: by the first step, and before, while weights are read.
 PROCESS_BYTES = 640_000_000
+READING_BYTES = 505_000_000
 # A weight that is trained: itself, its gradient and two moments, in float32.
 TRAINED_BYTES = 16
 CHUNKED_HEAD_BYTES = 150_000_000  # of a head that goes through in chunks
@@ -60,15 +61,17 @@ KEPT: dict[str, Callable[[BaseShape, Knobs, int], int]] = {
 def memory_terms(shape: BaseShape, knobs: Knobs, longest_rows: Sequence[int], learned_share: float) -> dict[str, int]:
     """The terms of the peak, in bytes. `learned_share` of a row's tokens go through the head.
 
-    While weights are read from disk, the file's own pages count too; that is over before anything else grows.
+    While weights are read from disk, the file's own pages count too; that is over before anything else grows. On a GPU
+    neither they nor the process count.
     """
+    on_gpu = knobs.device.startswith("cuda")
     width = 2 if knobs.precision == "bfloat16" else 4
     tokens = max(*longest_rows, min(sum(longest_rows), knobs.pack_tokens))
     decoder = getattr(knobs, "decoder", "transformers")
     kept = KEPT[decoder](shape, knobs, tokens)
     layers = 1 if knobs.gradient_checkpointing else shape.layers
     terms = {
-        "process": PROCESS_BYTES,
+        "process": 0 if on_gpu else PROCESS_BYTES,
         "weights": shape.parameters * width,
         "trained": trained_weights(shape, knobs) * TRAINED_BYTES - (shape.parameters * width if is_full(knobs) else 0),
         "activations": kept * layers,
@@ -76,8 +79,9 @@ def memory_terms(shape: BaseShape, knobs: Knobs, longest_rows: Sequence[int], le
         "one layer again": 2 * kept if decoder == "transformers" else kept,
         "head": head_bytes(shape, knobs, max(1, round(tokens * learned_share)), decoder),
     }
-    reading = shape.parameters * 4 - sum(terms[name] for name in ("trained", "activations", "one layer again", "head"))
-    return {**terms, "reading": max(0, reading)}
+    grown = sum(terms[name] for name in ("trained", "activations", "one layer again", "head"))
+    reading = READING_BYTES + shape.parameters * 4 - PROCESS_BYTES - grown
+    return {**terms, "reading": 0 if on_gpu else max(0, reading)}
 
 
 def head_bytes(shape: BaseShape, knobs: Knobs, learned: int, decoder: str) -> int:

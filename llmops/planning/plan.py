@@ -67,14 +67,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         "eager" if on_cpu and max_tokens <= 512 else "sdpa",
         "plain matrix products are faster for short rows on a CPU" if on_cpu else "fused kernels are faster here",
     )
-    decide.take(
-        "template",
-        None,
-        looked.template,
-        "the base's own chat template"
-        if looked.template == "base"
-        else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
-    )
+    _template(decide, looked)
     start = looked.start
     method = (
         decide_start(decide, recipe, start) if start else decide_method(decide, recipe, str(device), looked.targets)
@@ -108,6 +101,13 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         seconds_expected=float(f"{epochs * epoch_s:.2g}"),
         memory_bytes_expected=memory,
     )
+
+
+def _template(decide: Decisions, looked: Looked) -> None:
+    because = "the base's own chat template"
+    if looked.template == "plain":
+        because = "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'"
+    decide.take("template", None, looked.template, because)
 
 
 def _processes(decide: Decisions, recipe: Recipe, machine: Machine, wishes: Wishes) -> None:

@@ -16,6 +16,7 @@ from llmops.core.recipe import Recipe
 from llmops.core.run import Run, RunEvent
 from llmops.core.sources import Data, Labelled, Source
 from llmops.core.tasks import Classify
+from llmops.lm.base import quiet_libraries
 from llmops.store.files import read_jsonl, write_jsonl
 from llmops.store.workspace import Workspace
 from llmops.training.train import STOP_FILE, train
@@ -157,6 +158,7 @@ def write_base(folder: Path, hidden: int = 32) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+    quiet_libraries()
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(["<end>", "<begin>", *letters])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))

@@ -26,17 +26,18 @@ from llmops.store.workspace import Workspace
 
 GOAL = 0.15
 STEPS = 3
-NOUNS = "time year people way day man thing woman life child world school state family student group country problem"
-WORDS = NOUNS.split()
+# Rows of few words look like near duplicates of each other, which preparing drops.
+SYLLABLES = [first + then for first in "bdfghjklmnprstvz" for then in "aeiou"]
+TOKENS_A_WORD = 2.5
 
 
 @dataclass(frozen=True)
 class Case:
-    """A base, a method, rows of `words` words (about as many tokens), `batch` of them in a step; labels or replies."""
+    """A base, a method, rows of about `tokens` tokens, `batch` of them in a step; labels or replies."""
 
     base: str
     method: Method
-    words: int
+    tokens: int
     batch: int
     replies: bool = False
     precision: str | None = None
@@ -62,16 +63,17 @@ CASES = {
 
 
 def rows_file(case: Case, folder: Path) -> Path:
-    """Rows of random words, a little more than the steps need, as a CSV."""
+    """Rows of made-up words, a little more than the steps need, as a CSV."""
     draw = random.Random(0)
 
-    def words(number: int) -> str:
-        return " ".join(draw.choice(WORDS) for _ in range(number))
+    def words(tokens: int) -> str:
+        number = round(tokens / TOKENS_A_WORD)
+        return " ".join(draw.choice(SYLLABLES) + draw.choice(SYLLABLES) for _ in range(number))
 
     lines = ["prompt,reply"]
     for index in range(2 * STEPS * case.batch + 8):
-        reply = words(case.words // 2) if case.replies else ("good", "bad")[index % 2]
-        lines.append(f"{words(case.words // 2 if case.replies else case.words)},{reply}")
+        reply = words(case.tokens // 2) if case.replies else ("good", "bad")[index % 2]
+        lines.append(f"{words(case.tokens // 2 if case.replies else case.tokens)},{reply}")
     path = folder / "rows.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -20,9 +20,10 @@ from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, Labelled, PromptReply, Source
 from llmops.core.tasks import Classify, Reply
-from llmops.data import clean, crew, origin
+from llmops.data import clean, crew, origin, overlap
 from llmops.data.ledger import altered_rows, dropped_rows
 from llmops.data.mapping import map_records
+from llmops.data.overlap import Overlap
 from llmops.data.passes import Chunk, Job
 from llmops.data.prepare import prepare
 from llmops.data.prove_cleaning import reworded, sentence, shouted
@@ -235,3 +236,16 @@ def test_the_work_is_for_its_owner_only_and_old_work_goes(here: Workspace) -> No
     os.utime(old, (0, 0))
     prepare(recipe(), here, processes=1)
     assert not old.exists() and list(home.glob("duplicates-*"))
+
+
+def test_a_large_set_is_looked_through_for_leaks_in_linear_time_with_nearly_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = Random(5)
+    heldout = [sentence(rng, rng.randint(10, 30)) for _ in range(200)]
+    train = [reworded(rng, text) for text in heldout] + [sentence(rng, 20) for _ in range(300)]
+    exact = Overlap(train, heldout).near(0.5)
+    monkeypatch.setattr(overlap, "MOST_EXACT", 0)
+    sketched = Overlap(train, heldout).near(0.5)
+    pairs = [set(zip(found.left_P.tolist(), found.right_P.tolist(), strict=True)) for found in (exact, sketched)]
+    assert pairs[1] <= pairs[0] and len(pairs[1]) >= 0.98 * len(pairs[0]) >= 190
