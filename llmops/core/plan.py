@@ -11,6 +11,7 @@ from llmops.core.method import Method, Objective, Precision, Schedule, Shard
 from llmops.core.recipe import Recipe
 from llmops.core.value import Fact, Value
 
+Decoder = Literal["compiled", "plain", "transformers"]
 Scalar = str | int | float | bool | tuple[str, ...]
 
 
@@ -35,6 +36,7 @@ class Machine(Value):
     device: str = Field(description="cpu or cuda")
     float32_flops: float = Field(description="measured rate of a matrix product, operations a second")
     bfloat16_flops: float = Field(description="the same in bfloat16; 0 where the processor has no instructions for it")
+    compiler: str = Field("", description="the C compiler that can build the kernels of the fast decoder, if any")
 
 
 class Knobs(Value):
@@ -54,7 +56,8 @@ class Knobs(Value):
     max_tokens: int
     precision: Precision
     gradient_checkpointing: bool
-    attention: Literal["eager", "sdpa"]
+    attention: Literal["eager", "sdpa"] = Field(description="of transformers' forward pass, where that is the decoder")
+    decoder: Decoder = Field(description="who computes a pack: ours with kernels in C, ours in torch, or transformers")
     template: str = Field(description="base: its own chat template; plain: ours, for a base without one")
     device: str
     threads: int = Field(description="of each process")

@@ -22,6 +22,8 @@ def look(device: str | None = None) -> Machine:
     import psutil
     import torch
 
+    from llmops.lm.fast.kernels import working_compiler
+
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     memory = psutil.virtual_memory()
     total, free = memory.total, free_bytes()
@@ -35,6 +37,7 @@ def look(device: str | None = None) -> Machine:
         device=chosen,
         float32_flops=measure_flops("float32", chosen),
         bfloat16_flops=measure_flops("bfloat16", chosen) if has_fast_bfloat16(chosen) else 0.0,
+        compiler=working_compiler(),
     )
 
 

@@ -17,8 +17,9 @@ from llmops.core.serving import Sampling
 from llmops.core.views import TokenView
 from llmops.lm.adapters import load_tuned
 from llmops.lm.base import load_tokenizer, load_weights
+from llmops.lm.fast import best_decoder, equip
 from llmops.lm.lessons import window_sizes
-from llmops.lm.pack import hidden_states, logits_of, pack_rows, pack_tokens
+from llmops.lm.pack import hidden_states, logits_of, pack_rows, pack_tokens, token_logprobs
 from llmops.lm.ports import Probe
 from llmops.lm.render import Example, Renderer
 
@@ -49,6 +50,7 @@ class LocalModel:
 
         torch.set_num_threads(threads)
         weights = load_tuned(base, tuned, precision, device) if tuned else load_weights(base, precision, device)
+        equip(weights, best_decoder())
         bare = (lambda: cls.open(base, None, precision, device, template, threads)) if tuned else None
         return cls(weights, Renderer(load_tokenizer(base), template), device, bare)
 
@@ -136,13 +138,12 @@ class LocalModel:
         """Sum over N of log p(target | the position before it), in nats."""
         import torch
 
-        total = 0.0
         with torch.inference_mode():
             target_N = torch.tensor(targets, device=self.device)
-            for part_ND, part_N in zip(before_ND.split(HEAD_POSITIONS), target_N.split(HEAD_POSITIONS), strict=True):
-                logprobs_NV = logits_of(self.weights, part_ND).log_softmax(-1)
-                total += float(logprobs_NV.gather(1, part_N[:, None]).sum())
-        return total
+            return sum(
+                float(token_logprobs(self.weights, part_ND, part_N).double().sum())
+                for part_ND, part_N in zip(before_ND.split(HEAD_POSITIONS), target_N.split(HEAD_POSITIONS), strict=True)
+            )
 
     def inspect_reply(self, prompt: Sequence[Message], reply: str, top: int = 5) -> list[TokenView]:
         """Each token of a reply (end token included) with its probability and the `top` likeliest others."""

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmops.lm.fast import fast_decoder
 from llmops.lm.padded import padded_states
 
 if TYPE_CHECKING:
     import torch
 
 
-PACK_TOKENS = {"cpu": 512, "cuda": 16384}
+PACK_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 
 def pack_tokens(device: str) -> int:
@@ -92,14 +93,19 @@ def mask_of(pack: Pack, dtype: torch.dtype, device: str) -> torch.Tensor:
 
 
 def hidden_states(model: Any, pack: Pack, device: str) -> torch.Tensor:
-    """Last hidden states (after the final norm) of a pack, TD. `model` may carry a PEFT adapter."""
+    """Last hidden states (after the final norm) of a pack, TD. `model` may carry a PEFT adapter.
+
+    By the fast decoder where the model has one (`lm/fast`), else by transformers' own forward pass.
+    """
     import torch
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     if hasattr(model, "prompt_encoder"):
         return _after_tuned_prompt(model, inner, pack, device)
     if device.startswith("cuda"):
         return padded_states(inner, pack, device)
+    if (fast := fast_decoder(inner)) is not None:
+        return fast(pack.ids, pack.positions, pack.paths or [range(len(pack.ids))])
     return inner.get_decoder()(
         input_ids=torch.tensor([pack.ids], device=device),
         position_ids=torch.tensor([pack.positions], device=device),
@@ -129,7 +135,24 @@ def _after_tuned_prompt(model: Any, inner: Any, pack: Pack, device: str) -> torc
 
 def logits_of(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
     """Float32 logits NV of chosen hidden states, with the final soft cap where the family has one."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     logits_NV = inner.get_output_embeddings()(hidden_ND).float()
     cap = getattr(inner.config, "final_logit_softcapping", None)
     return cap * (logits_NV / cap).tanh() if cap else logits_NV
+
+
+def token_logprobs(model: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
+    """log p(target) in nats, float32, N, of each chosen hidden state; with a gradient for the hidden states.
+
+    With a fast decoder the head goes through in chunks and N x V is never in memory; without, in one piece.
+    """
+    import torch
+
+    if (fast := fast_decoder(inner_of(model))) is not None:
+        return fast.token_logprobs(hidden_ND, targets_N)
+    return -torch.nn.functional.cross_entropy(logits_of(model, hidden_ND), targets_N, reduction="none")
+
+
+def inner_of(model: Any) -> Any:
+    """The causal language model of transformers under an adapter, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

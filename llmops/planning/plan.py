@@ -16,6 +16,7 @@ from llmops.lm.lessons import window_sizes
 from llmops.lm.pack import pack_tokens
 from llmops.planning.cost import BaseShape, seconds_of
 from llmops.planning.decide import Decisions
+from llmops.planning.decoder import decide_decoder
 from llmops.planning.memory import memory_bytes
 from llmops.planning.method import decide_method, decide_objective, decide_optimiser, work_of
 from llmops.planning.start import Start, decide_start
@@ -61,17 +62,12 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     kept = [size for tokens in lengths for size in window_sizes(tokens, max_tokens)]
     if not kept:
         raise RequestError("no training row is short enough", "raise training.max_tokens, or leave it open")
-    decide.take(
-        "attention",
-        None,
-        "eager" if on_cpu and max_tokens <= 512 else "sdpa",
-        "plain matrix products are faster for short rows on a CPU" if on_cpu else "fused kernels are faster here",
-    )
     _template(decide, looked)
     start = looked.start
     method = (
         decide_start(decide, recipe, start) if start else decide_method(decide, recipe, str(device), looked.targets)
     )
+    decide_decoder(decide, method, machine, looked.base.family, max_tokens)
     objective = decide_objective(decide, recipe)
     decide_optimiser(decide, recipe)
     batch = _batch(decide, recipe, len(kept))

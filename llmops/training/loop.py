@@ -18,6 +18,7 @@ from llmops.core.run import StepRecord
 from llmops.lm.adapters import add_adapter, starting_point
 from llmops.lm.base import load_four_bit, load_weights
 from llmops.lm.batches import epoch_order
+from llmops.lm.fast import equip
 from llmops.lm.machine import peak_memory_bytes
 from llmops.training.guard import UNGUARDED, MemoryGuard, MemoryShort, check_step
 from llmops.training.losses import Batch, shares
@@ -57,7 +58,7 @@ def build(base: Path, knobs: Knobs, team: Team = ALONE) -> Loop:
     if knobs.shard == "full":
         shard_base(model, knobs)
     # Without DDP around it: gradients are summed once a step, not once a pack.
-    model = accelerator.prepare_model(model, evaluation_mode=True)
+    model = equip(accelerator.prepare_model(model, evaluation_mode=True), knobs.decoder)
     return Loop(model, accelerator.prepare(optimiser), accelerator, team=team, start=start)
 
 

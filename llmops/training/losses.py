@@ -16,7 +16,7 @@ import torch
 from llmops.core.method import DPO, KTO, ORPO
 from llmops.core.plan import Knobs
 from llmops.lm.lessons import Lesson
-from llmops.lm.pack import Pack, hidden_states, logits_of, pack_rows
+from llmops.lm.pack import Pack, hidden_states, pack_rows, token_logprobs
 from llmops.lm.render import Example
 from llmops.training import objectives
 from llmops.training.processes import Team
@@ -92,9 +92,8 @@ def token_logps(model: Any, examples: Sequence[Sequence[Example]], knobs: Knobs,
             before += [path[place - 1] for place in places]
             targets += [flat[index].ids[place] for place in places]
             sizes.append(len(places))
-        logits_NV = logits_of(model, hidden_TD[torch.tensor(before, dtype=torch.long, device=knobs.device)])
-        target_N = torch.tensor(targets, dtype=torch.long, device=knobs.device)
-        logps_N = -torch.nn.functional.cross_entropy(logits_NV, target_N, reduction="none")
+        before_ND = hidden_TD[torch.tensor(before, dtype=torch.long, device=knobs.device)]
+        logps_N = token_logprobs(model, before_ND, torch.tensor(targets, dtype=torch.long, device=knobs.device))
         pieces = logps_N.split(sizes) if sizes else ()
         yield Part(
             [index // together for index in pack.rows[::together]],

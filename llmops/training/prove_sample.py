@@ -126,6 +126,7 @@ def sample_plan(steps: int, checkpoint_every: int, dropout: float) -> Plan:
         precision="float32",
         gradient_checkpointing=False,
         attention="eager",
+        decoder="plain" if not dropout else "transformers",
         template="plain",
         device="cpu",
         threads=1,

@@ -78,8 +78,8 @@ def knobs(base: Path, device: str, precision: str, steps: int, **changes: Any) -
         "method": method, "objective": SFT(roles=()), "targets": linear_names(base), "learning_rate": 1e-3,
         "schedule": "linear", "warmup_share": 0.06, "weight_decay": 0.0, "clip_norm": 1.0, "epochs": 1.0,
         "batch_rows": ROWS, "steps": steps, "max_tokens": 512, "precision": precision,
-        "gradient_checkpointing": False, "attention": "sdpa", "template": "plain", "device": device,
-        "threads": torch.get_num_threads(), "processes": 1, "shard": "none", "pack_tokens": 16384,
+        "gradient_checkpointing": False, "attention": "sdpa", "decoder": "transformers", "template": "plain",
+        "device": device, "threads": torch.get_num_threads(), "processes": 1, "shard": "none", "pack_tokens": 16384,
         "max_memory_bytes": 10**11, "checkpoint_every": 1000, "look_every": 0, "patience": 0, "tracker": "none",
         "seed": 0,
     }  # fmt: skip

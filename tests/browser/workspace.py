@@ -74,6 +74,7 @@ def plan_of(recipe: Recipe, dataset: str, why: str) -> Plan:
         max_tokens=128,
         precision="float32",
         attention="sdpa",
+        decoder="plain",
         template="base",
         device="cpu",
         threads=2,

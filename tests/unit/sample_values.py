@@ -51,8 +51,8 @@ def plan(name: str = "tone") -> Plan:
     knobs = Knobs(
         method=METHOD, objective=SFT(roles=()), targets=("q_proj",), learning_rate=1e-3, schedule="linear",
         warmup_share=0.1, weight_decay=0.0, clip_norm=1.0, epochs=1.0, batch_rows=8, steps=10, max_tokens=64,
-        gradient_checkpointing=False, precision="float32", attention="sdpa", template="base", device="cpu", threads=1,
-        processes=1, shard="none",
+        gradient_checkpointing=False, precision="float32", attention="sdpa", decoder="plain", template="base",
+        device="cpu", threads=1, processes=1, shard="none",
         pack_tokens=512, max_memory_bytes=10**10, checkpoint_every=5, seed=0, look_every=0, patience=0,
         tracker="none",
     )  # fmt: skip

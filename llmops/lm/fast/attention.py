@@ -41,49 +41,54 @@ class Seen:
     shares: Tensor
 
 
-def attend(
-    passes: Plain, heads: Heads, groups: Sequence[Group], parts: Sequence[Tensor], turn: Turn, window: int, out: Tensor
-) -> list[Seen]:
-    """Fill `out` (T, H E) from q, k and v (T heads E); returns what `attend_backward` needs."""
-    q_THE, k_TGE, v_TGE = parts
-    kept = []
-    for group in groups:
-        q = passes.spread(q_THE, group.queries_SQ, group.query_counts, turn, heads.scale)
-        k = passes.spread(k_TGE, group.keys_SK, group.key_counts, turn)
-        v = passes.spread(v_TGE, group.keys_SK, group.key_counts, None)
-        scores = torch.bmm(_below(q, heads), _flat(k).transpose(1, 2)).view(*q.shape[:3], k.shape[2])
-        passes.softmax(scores, group.key_counts, window)
-        mixed = torch.bmm(_below(scores, heads), _flat(v)).view(q.shape)
-        passes.collect(mixed, group.queries_SQ, group.query_counts, None, 1.0, out.view(q_THE.shape))
-        kept.append(Seen(q, k, v, scores))
-    return kept
+@dataclass(frozen=True)
+class Attention:
+    """How the tokens of a pack look at each other in one layer. `window` is how far back; 0: all the way."""
 
+    passes: Plain
+    heads: Heads
+    groups: Sequence[Group]
+    turn: Turn
+    window: int
 
-def attend_backward(
-    passes: Plain, heads: Heads, groups: Sequence[Group], kept: list[Seen], turn: Turn, window: int, dout: Tensor
-) -> Tensor:
-    """The gradient of the stacked q, k and v (T, (H + 2 G) E) from that of the mixed values. Empties `kept`."""
-    tokens = len(dout)
-    dout_THE = dout.view(tokens, heads.queries, heads.size)
-    dqkv = torch.empty(tokens, (heads.queries + 2 * heads.keys) * heads.size, dtype=dout.dtype, device=dout.device)
-    dq_THE, dk_TGE, dv_TGE = heads.parts(dqkv)
-    total_k, total_v = torch.zeros(2, tokens, heads.keys, heads.size, dtype=torch.float32, device=dout.device)
-    for group, seen in zip(groups, kept, strict=True):
-        dmixed = _below(passes.spread(dout_THE, group.queries_SQ, group.query_counts, None), heads)
-        shares = _below(seen.shares, heads)
-        dv = torch.bmm(shares.transpose(1, 2), dmixed)
-        dshares = torch.bmm(dmixed, _flat(seen.v).transpose(1, 2)).view(seen.shares.shape)
-        passes.softmax_backward(seen.shares, dshares, group.key_counts, window)
-        dscores = _below(dshares, heads)
-        dq = torch.bmm(dscores, _flat(seen.k)).view(seen.q.shape)
-        dk = torch.bmm(dscores.transpose(1, 2), _below(seen.q, heads))
-        passes.collect(dq, group.queries_SQ, group.query_counts, turn, heads.scale, dq_THE)
-        passes.accumulate(dk.view(seen.k.shape), group.keys_SK, group.key_counts, total_k)
-        passes.accumulate(dv.view(seen.v.shape), group.keys_SK, group.key_counts, total_v)
-    kept.clear()
-    passes.settle(total_k, turn, dk_TGE)
-    passes.settle(total_v, None, dv_TGE)
-    return dqkv
+    def forward(self, qkv: Tensor, out: Tensor) -> list[Seen]:
+        """Fill `out` (T, H E) with the mixed values; returns what `backward` needs."""
+        passes, heads = self.passes, self.heads
+        q_THE, k_TGE, v_TGE = heads.parts(qkv)
+        kept = []
+        for group in self.groups:
+            q = passes.spread(q_THE, group.queries_SQ, group.query_counts, self.turn, heads.scale)
+            k = passes.spread(k_TGE, group.keys_SK, group.key_counts, self.turn)
+            v = passes.spread(v_TGE, group.keys_SK, group.key_counts, None)
+            scores = torch.bmm(_below(q, heads), _flat(k).transpose(1, 2)).view(*q.shape[:3], k.shape[2])
+            passes.softmax(scores, group.key_counts, self.window)
+            mixed = torch.bmm(_below(scores, heads), _flat(v)).view(q.shape)
+            passes.collect(mixed, group.queries_SQ, group.query_counts, None, 1.0, out.view(q_THE.shape))
+            kept.append(Seen(q, k, v, scores))
+        return kept
+
+    def backward(self, kept: list[Seen], dout: Tensor) -> Tensor:
+        """The gradient of the stacked q, k and v (T, (H + 2 G) E) from that of the mixed values. Empties `kept`."""
+        passes, heads, tokens = self.passes, self.heads, len(dout)
+        dout_THE = dout.view(tokens, heads.queries, heads.size)
+        dqkv = dout.new_empty(tokens, (heads.queries + 2 * heads.keys) * heads.size)
+        dq_THE, dk_TGE, dv_TGE = heads.parts(dqkv)
+        total_k, total_v = torch.zeros(2, tokens, heads.keys, heads.size, dtype=torch.float32)
+        for group, seen in zip(self.groups, kept, strict=True):
+            dmixed = _below(passes.spread(dout_THE, group.queries_SQ, group.query_counts, None), heads)
+            dv = torch.bmm(_below(seen.shares, heads).transpose(1, 2), dmixed)
+            dshares = torch.bmm(dmixed, _flat(seen.v).transpose(1, 2)).view(seen.shares.shape)
+            passes.softmax_backward(seen.shares, dshares, group.key_counts, self.window)
+            dscores = _below(dshares, heads)
+            dq = torch.bmm(dscores, _flat(seen.k)).view(seen.q.shape)
+            dk = torch.bmm(dscores.transpose(1, 2), _below(seen.q, heads))
+            passes.collect(dq, group.queries_SQ, group.query_counts, self.turn, heads.scale, dq_THE)
+            passes.accumulate(dk.view(seen.k.shape), group.keys_SK, group.key_counts, total_k)
+            passes.accumulate(dv.view(seen.v.shape), group.keys_SK, group.key_counts, total_v)
+        kept.clear()
+        passes.settle(total_k, self.turn, dk_TGE)
+        passes.settle(total_v, None, dv_TGE)
+        return dqkv
 
 
 def _below(x: Tensor, heads: Heads) -> Tensor:

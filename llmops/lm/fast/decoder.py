@@ -15,10 +15,11 @@ from torch import Tensor
 
 from llmops.core.errors import LlmopsError
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
-from llmops.lm.fast.families import FAMILIES, Stack
+from llmops.lm.fast.families import FAMILIES, Stack, rank_of
+from llmops.lm.fast.fused import Factors, Fused
+from llmops.lm.fast.head import Head, Vocabulary
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.spans import groups_of
-from llmops.lm.fast.square import Factors, Square
 
 
 class Decoder:
@@ -28,17 +29,33 @@ class Decoder:
         """`inner`: a causal language model of transformers, with PEFT's layers in it or without."""
         self.inner = inner
         self.passes = passes
-        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Square)
+        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Fused)
+
+    def fits(self) -> bool:
+        """Whether the layers still carry what they carried, and nothing that only transformers knows."""
+        for block, layers in zip(self.stack.blocks, self.stack.layers, strict=True):
+            for fused, members in zip(block.fused(), layers, strict=True):
+                for layer, rank, place in zip(members, fused.ranks, fused.addresses(), strict=True):
+                    if not plain_layer(layer) or rank_of(layer) != rank or layer.weight.data_ptr() != place:
+                        return False
+        return not self.inner.get_input_embeddings().weight.requires_grad
+
+    def token_logprobs(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """log p(target) in nats, N float32, of each hidden state."""
+        cap = float(getattr(self.inner.config, "final_logit_softcapping", None) or 0.0)
+        head_VD = self.inner.get_output_embeddings().weight
+        learn = torch.is_grad_enabled() and hidden_ND.requires_grad
+        return Head.apply(Vocabulary(self.passes, head_VD, cap), hidden_ND, targets_N, learn)
 
     def factors(self) -> list[list[list[Factors | None]]]:
-        """Of each layer and square, the adapters that are switched on now; copied into the squares."""
+        """Of each layer and group, the adapters that are switched on now; copied into the fused products."""
         found = []
         for block, layers in zip(self.stack.blocks, self.stack.layers, strict=True):
             of_block = []
-            for square, members in zip(block.squares(), layers, strict=True):
-                of_square = [factors_of(layer) for layer in members]
-                square.refresh(of_square)
-                of_block.append(of_square)
+            for fused, members in zip(block.fused(), layers, strict=True):
+                of_group = [factors_of(layer) for layer in members]
+                fused.refresh(of_group)
+                of_block.append(of_group)
             found.append(of_block)
         return found
 
@@ -46,10 +63,12 @@ class Decoder:
         """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on."""
         with torch.no_grad():
             factors = self.factors()
-            step = Pass(self.passes, groups_of(paths), self._turns(positions))
+            lean = bool(self.inner.is_gradient_checkpointing)
+            step = Pass(self.passes, groups_of(paths), self._turns(positions), lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
+        keep = torch.is_grad_enabled()
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
-        return Blocks.apply(self.stack, step, factors, embedded_TD, *trained)
+        return Blocks.apply(self.stack, step, factors if keep else None, embedded_TD, *trained)
 
     def _turns(self, positions: Sequence[int]) -> dict[str, Turn]:
         at = torch.tensor([list(positions)])
@@ -58,31 +77,38 @@ class Decoder:
 
 def each(factors: Sequence[AllFactors]) -> Iterator[Factors]:
     """Every factor that is there, in the order of layers."""
-    return (factor for layer in factors for square in layer for factor in square if factor is not None)
+    return (factor for layer in factors for group in layer for factor in group if factor is not None)
 
 
 def factors_of(layer: Any) -> Factors | None:
-    """The LoRA of a layer as PEFT holds it; None where there is none or it is switched off."""
-    if not hasattr(layer, "lora_A") or layer.disable_adapters or not layer.active_adapters:
+    """The LoRA of a layer as PEFT holds it; None where there is none. Switched off, its scale is 0."""
+    if not hasattr(layer, "lora_A"):
         return None
-    (name,) = layer.active_adapters
+    (name,) = layer.lora_A
+    if layer.disable_adapters or name not in layer.active_adapters:
+        return Factors(layer.lora_A[name].weight, layer.lora_B[name].weight, 0.0)
     return Factors(layer.lora_A[name].weight, layer.lora_B[name].weight, float(layer.scaling[name]))
 
 
-class Blocks(torch.autograd.Function):
-    """All blocks and the last norm. The frozen input needs no gradient; the factors get theirs."""
+class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to mypy
+    """All blocks and the last norm. The frozen input needs no gradient; the factors get theirs.
+
+    Without `factors` there is no way back and nothing is kept. With `step.lean` only the stream before each block is
+    kept, and the block is gone through again.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, stack: Stack, step: Pass, factors: Sequence[AllFactors], x_TD: Tensor, *trained: Tensor
+        ctx: Any, stack: Stack, step: Pass, factors: Sequence[AllFactors] | None, x_TD: Tensor, *trained: Tensor
     ) -> Tensor:
         ctx.stack, ctx.step, ctx.factors = stack, step, factors
         ctx.kept = []
-        keep = any(ctx.needs_input_grad)
+        keep = factors is not None
         for block in stack.blocks:
-            x_TD, kept = forward(block, step, x_TD)
+            before_TD = x_TD
+            x_TD, kept = forward(block, step, before_TD)
             if keep:
-                ctx.kept.append(kept)
+                ctx.kept.append(before_TD if step.lean else kept)
         ctx.last = x_TD if keep else None
         out_TD = torch.empty_like(x_TD)
         step.passes.norm(x_TD, stack.norm.weight, stack.norm.eps, out_TD)
@@ -98,16 +124,12 @@ class Blocks(torch.autograd.Function):
         ctx.last = None
         gradients: list[list[Tensor]] = []
         for index in reversed(range(len(stack.blocks))):
-            kept: Kept = ctx.kept.pop()
-            of_layer = list(backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index]))
-            gradients += of_layer
-        ordered = [tensor for square in reversed(gradients) for tensor in square]
+            kept: Kept | Tensor = ctx.kept.pop()
+            if isinstance(kept, Tensor):
+                _, kept = forward(stack.blocks[index], step, kept)
+            gradients += backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
+        ordered = [tensor for group in reversed(gradients) for tensor in group]
         return None, None, None, None, *ordered
-
-
-def decoder_of(inner: Any, passes: Plain) -> Decoder | None:
-    """A fast decoder of a model, or None where transformers must do it."""
-    return Decoder(inner, passes) if supports(inner) else None
 
 
 def supports(inner: Any) -> bool:

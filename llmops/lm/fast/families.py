@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from llmops.lm.fast.attention import Heads
 from llmops.lm.fast.block import Block, Norm
-from llmops.lm.fast.square import Square
+from llmops.lm.fast.fused import Fused
 
-MakeSquare = Callable[[Sequence[torch.nn.Linear], Sequence[int]], Square]
+MakeFused = Callable[[Sequence[torch.nn.Linear], Sequence[int]], Fused]
 
 
 @dataclass(frozen=True)
@@ -31,34 +32,36 @@ class Stack:
     turns: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]]
 
 
-def llama(decoder: Any, make: MakeSquare) -> Stack:
+def llama(decoder: Any, make: MakeFused) -> Stack:
     """Llama (SmolLM2 is one): Touvron et al. 2023, arXiv:2302.13971."""
     blocks, members = [], []
     for layer in decoder.layers:
         layers = _layers(layer)
         attention = layer.self_attn
         blocks.append(
-            Block(
-                *_squares(layers, make),
+            _block(
+                layers,
+                make,
                 heads=_heads(decoder.config, attention),
                 before_attention=_norm(layer.input_layernorm, "variance_epsilon"),
                 before_mlp=_norm(layer.post_attention_layernorm, "variance_epsilon"),
             )
         )
         members.append(layers)
-    turn = _turn(lambda at: decoder.rotary_emb(_probe(decoder), at))
+    turn = _turn(partial(decoder.rotary_emb, _probe(decoder)))
     return Stack(decoder.embed_tokens, blocks, members, _norm(decoder.norm, "variance_epsilon"), {"": turn})
 
 
-def gemma3(decoder: Any, make: MakeSquare) -> Stack:
+def gemma3(decoder: Any, make: MakeFused) -> Stack:
     """Gemma 3: Gemma Team 2025, arXiv:2503.19786."""
     blocks, members = [], []
     for layer in decoder.layers:
         layers = _layers(layer)
         attention = layer.self_attn
         blocks.append(
-            Block(
-                *_squares(layers, make),
+            _block(
+                layers,
+                make,
                 heads=_heads(decoder.config, attention),
                 before_attention=_norm(layer.input_layernorm, "eps", 1.0),
                 before_mlp=_norm(layer.pre_feedforward_layernorm, "eps", 1.0),
@@ -72,15 +75,20 @@ def gemma3(decoder: Any, make: MakeSquare) -> Stack:
             )
         )
         members.append(layers)
-    turns = {
-        kind: _turn(lambda at, kind=kind: decoder.rotary_emb(_probe(decoder), at, kind))
-        for kind in sorted(set(decoder.config.layer_types))
-    }
+    turns = {kind: _turn(partial(_rotate, decoder, kind)) for kind in sorted(set(decoder.config.layer_types))}
     return Stack(decoder.embed_tokens, blocks, members, _norm(decoder.norm, "eps", 1.0), turns)
 
 
 # By `model_type` of the config.
-FAMILIES: dict[str, Callable[[Any, MakeSquare], Stack]] = {"llama": llama, "gemma3_text": gemma3}
+FAMILIES: dict[str, Callable[[Any, MakeFused], Stack]] = {"llama": llama, "gemma3_text": gemma3}
+
+
+def _block(layers: list[list[Any]], make: MakeFused, **parts: Any) -> Block:
+    qkv, out, gate_up, down = (
+        make([getattr(layer, "base_layer", layer) for layer in members], [rank_of(layer) for layer in members])
+        for members in layers
+    )
+    return Block(qkv, out, gate_up, down, **parts)
 
 
 def _layers(layer: Any) -> list[list[Any]]:
@@ -93,14 +101,8 @@ def _layers(layer: Any) -> list[list[Any]]:
     ]
 
 
-def _squares(layers: list[list[Any]], make: MakeSquare) -> list[Square]:
-    return [
-        make([getattr(layer, "base_layer", layer) for layer in members], [_rank(layer) for layer in members])
-        for members in layers
-    ]
-
-
-def _rank(layer: Any) -> int:
+def rank_of(layer: Any) -> int:
+    """The rank of the LoRA that a layer carries; 0 where it carries none."""
     return next((int(a.weight.shape[0]) for a in getattr(layer, "lora_A", {}).values()), 0)
 
 
@@ -110,6 +112,11 @@ def _heads(config: Any, attention: Any) -> Heads:
 
 def _norm(norm: Any, eps: str, plus: float = 0.0) -> Norm:
     return Norm((norm.weight.detach().float() + plus).contiguous(), float(getattr(norm, eps)))
+
+
+def _rotate(decoder: Any, kind: str, at: Tensor) -> tuple[Tensor, Tensor]:
+    cos, sin = decoder.rotary_emb(_probe(decoder), at, kind)
+    return cos, sin
 
 
 def _probe(decoder: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""`Compiled`: the passes of `plain.py`, each as one loop in C, built by the compiler of this machine when it is asked for.
+"""`Compiled`: the passes of `plain.py`, each as one loop in C, built by this machine's compiler when it is needed.
 
 Of a layer's time outside matrix products the plain passes take three times as long (recipes/LOG.md). The library is
 built in a temporary folder and loaded from there; nothing is kept on disk, so nothing on disk can be exchanged.
@@ -32,6 +32,15 @@ def compiler() -> str | None:
     return next((found for name in COMPILERS if (found := shutil.which(name))), None)
 
 
+def working_compiler() -> str:
+    """The name of the compiler of this machine that can build the kernels; nothing where there is none."""
+    try:
+        build(torch.float32)
+    except LlmopsError:
+        return ""
+    return Path(str(compiler())).name
+
+
 @lru_cache(maxsize=len(DEFINES))
 def build(dtype: torch.dtype) -> ctypes.CDLL:
     """The library for one type of numbers, in a second. Raises `LlmopsError` with the compiler's own words."""
@@ -44,8 +53,7 @@ def build(dtype: torch.dtype) -> ctypes.CDLL:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         if done.returncode:
             raise LlmopsError(
-                f"the C compiler {program} failed: {done.stderr.strip()[:300]}",
-                "plan with '--set training.kernels=plain'",
+                f"the C compiler {program} failed: {done.stderr.strip()[:300]}", "mend it, or plan on this machine anew"
             )
         return ctypes.CDLL(str(out))
 

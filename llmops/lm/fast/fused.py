@@ -1,0 +1,81 @@
+"""`Fused`: projections that read the same input (q, k, v; gate, up) as one frozen product, with their adapters.
+
+For y = W x + s B A x of each layer, the W and the A stand below each other and the s B on a diagonal, so that a group
+costs one large product and two narrow ones. Gradients go to the input and to A and B, never to W.
+(The factors inside the large product, as more rows or columns of it, were slower: recipes/LOG.md.)
+
+Axes: T tokens, I inputs, O outputs, R ranks together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One LoRA: A (rank x I) and B (O x rank), and the scale of their product."""
+
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+
+
+class Fused:
+    """Some linear layers that read the same input, as one frozen weight, with room for their adapters' factors."""
+
+    def __init__(self, layers: Sequence[torch.nn.Linear], ranks: Sequence[int]) -> None:
+        """Take over the weights: each layer's own becomes a view of the fused one, so they are in memory once."""
+        weights = [layer.weight.detach() for layer in layers]
+        self.weight_OI = torch.cat(weights) if len(weights) > 1 else weights[0].contiguous()
+        self.outputs, self.inputs = self.weight_OI.shape
+        self.rank = sum(ranks)
+        self.ranks = list(ranks)
+        self.a_RI = self.weight_OI.new_zeros(self.rank, self.inputs)
+        self.b_OR = self.weight_OI.new_zeros(self.outputs, self.rank)
+        self.places: list[tuple[slice, slice]] = []  # of each layer: its rows among the outputs, and among the ranks
+        row = place = 0
+        for layer, weight, rank in zip(layers, weights, ranks, strict=True):
+            self.places.append((slice(row, row + len(weight)), slice(place, place + rank)))
+            layer.weight.data = self.weight_OI[self.places[-1][0]]
+            row, place = row + len(weight), place + rank
+
+    def addresses(self) -> list[int]:
+        """Where in memory the weight of each layer begins."""
+        return [self.weight_OI[rows].data_ptr() for rows, _ in self.places]
+
+    def refresh(self, factors: Sequence[Factors | None]) -> None:
+        """Copy the adapters' factors, as they are now, to their places."""
+        for (rows, places), factor in zip(self.places, factors, strict=True):
+            if factor is not None:
+                self.a_RI[places].copy_(factor.a_RI)
+                self.b_OR[rows, places].copy_(factor.b_OR * factor.scale)
+
+    def forward(self, x_TI: Tensor, onto_TO: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(outputs TO, added to `onto_TO` where it is given; A x, TR, which the gradient of B needs)."""
+        y_TO = x_TI @ self.weight_OI.T if onto_TO is None else torch.addmm(onto_TO, x_TI, self.weight_OI.T)
+        ax_TR = x_TI @ self.a_RI.T
+        return (y_TO.addmm_(ax_TR, self.b_OR.T) if self.rank else y_TO), ax_TR
+
+    def backward(self, dy_TO: Tensor) -> tuple[Tensor, Tensor]:
+        """(gradient of the inputs TI, gradient of A x, TR)."""
+        dx_TI, dax_TR = dy_TO @ self.weight_OI, dy_TO @ self.b_OR
+        return (dx_TI.addmm_(dax_TR, self.a_RI) if self.rank else dx_TI), dax_TR
+
+    def factor_gradients(
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
+    ) -> list[Tensor]:
+        """Gradients of A and B of each adapter in turn."""
+        if not self.rank:
+            return []
+        da_RI, db_RO = dax_TR.T @ x_TI, ax_TR.T @ dy_TO
+        found: list[Tensor] = []
+        for (rows, places), factor in zip(self.places, factors, strict=True):
+            if factor is not None:
+                found.append(da_RI[places].to(factor.a_RI.dtype))
+                found.append((db_RO[places, rows].T.to(factor.b_OR.dtype) * factor.scale).contiguous())
+        return found

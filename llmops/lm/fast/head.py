@@ -1,0 +1,51 @@
+"""`Head`: log-probabilities of given tokens without ever holding all logits.
+
+The gradient of log p(target) with respect to a hidden state is (one at the target, less the shares) times the head's
+weights: it does not depend on what the loss does with it but for a factor. So it is computed in the forward pass, chunk
+by chunk while the logits are there, and the backward pass is one multiplication. This serves every objective.
+
+Axes: N positions, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmops.lm.fast.plain import Plain
+
+CHUNK_BYTES = 64_000_000  # of logits at once: 650 positions of SmolLM2's 49,152 in bfloat16, 122 of Gemma's 262,144
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The frozen head, and the final soft cap of a family that has one (0: none)."""
+
+    passes: Plain
+    weight_VD: Tensor
+    cap: float
+
+
+class Head(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to mypy
+    """(hidden ND, targets N) to log p(target), N float32, in nats. The head is frozen."""
+
+    @staticmethod
+    def forward(ctx: Any, vocabulary: Vocabulary, hidden_ND: Tensor, targets_N: Tensor, learn: bool) -> Tensor:
+        head_VD = vocabulary.weight_VD
+        found_N = torch.empty(len(targets_N), dtype=torch.float32)
+        ctx.slope_ND = torch.empty_like(hidden_ND) if learn else None
+        rows = max(1, CHUNK_BYTES // (head_VD.shape[0] * head_VD.element_size()))
+        for start in range(0, len(targets_N), rows):
+            part = slice(start, start + rows)
+            logits_NV = hidden_ND[part] @ head_VD.T
+            found_N[part] = vocabulary.passes.log_share(logits_NV, targets_N[part], vocabulary.cap)
+            if learn:
+                ctx.slope_ND[part] = logits_NV @ head_VD
+        return found_N
+
+    @staticmethod
+    def backward(ctx: Any, d_N: Tensor) -> tuple[Any, ...]:
+        return None, ctx.slope_ND * d_N[:, None].to(ctx.slope_ND.dtype), None, None

@@ -1,0 +1,224 @@
+"""Training SmolLM2-135M with LoRA, beside TRL's `SFTTrainer`: tokens a second, memory, losses, and the ceiling.
+
+The same rows, adapter, batches, learning rates and steps on every side, each in a process of its own. Rows are this
+repository's own text, cut to 50 to 300 tokens, the second half of each learned. `default` is TRL as it comes; `tuned`
+is TRL by hand: frozen weights in bfloat16, rows grouped by length (it gets our batches), no gradient checkpointing. The
+reference is transformers in float32. The first step of each warms up and does not count. Prints one JSON line a figure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / ".venv-peers/bin/python"
+THEIRS = Path(__file__).with_name("_train_with_trl.py")
+BASE = "smollm2-135m-q4"
+RANK, RATE, BATCH = 8, 1e-3, 8
+BFLOAT16_ROUNDING = 2.0**-8
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one process found."""
+
+    losses: list[float]
+    step_s: list[float]
+    tokens: list[int]
+    peak_bytes: int
+    flops: float = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Real tokens a second, the first step left out."""
+        return sum(self.tokens[1 : len(self.step_s)]) / sum(self.step_s[1:])
+
+
+def rows(tokenizer: Any, shortest: int, longest: int, count: int) -> list[list[int]]:
+    """`count` pieces of this repository's own text."""
+    files = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*.md"), *ROOT.glob("llmops/*/*.py")])
+    ids = tokenizer("\n\n".join(path.read_text(encoding="utf-8") for path in files))["input_ids"]
+    rng, found, place = random.Random(0), [], 0
+    for _ in range(count):
+        size = rng.randint(shortest, longest)
+        found.append(ids[place : place + size])
+        place += size
+    assert place <= len(ids), "the repository has too little text for so many rows"
+    return found
+
+
+def ours(job: dict[str, Any]) -> Side:
+    """Train with our own loop, in this process."""
+    import torch
+
+    from llmops.core.context import Surroundings
+    from llmops.core.method import SFT, LoRA
+    from llmops.core.plan import Knobs
+    from llmops.lm.adapters import linear_names
+    from llmops.lm.lessons import Lesson
+    from llmops.lm.machine import measure_flops, peak_memory_bytes
+    from llmops.lm.render import Example
+    from llmops.planning.bases import open_base
+    from llmops.training import loop
+    from llmops.training.losses import Batch
+
+    base = open_base(BASE, Surroundings()).folder
+    torch.set_num_threads(job["threads"])
+    flops = max(measure_flops(job["precision"], "cpu") for _ in range(3))
+    knobs = Knobs.model_validate(
+        {
+            "method": LoRA(
+                rank=RANK, alpha=2.0 * RANK, dropout=0.0, rank_stabilised=False, initialisation="default"
+            ),
+            "objective": SFT(roles=()), "targets": linear_names(base), "gradient_checkpointing": False,
+            "learning_rate": RATE, "schedule": "linear", "warmup_share": 0.0, "weight_decay": 0.0, "clip_norm": 1.0,
+            "epochs": 1.0, "batch_rows": job["batch"], "steps": job["steps"], "max_tokens": 2048,
+            "precision": job["precision"], "attention": "eager", "decoder": job["decoder"], "template": "base",
+            "device": "cpu", "threads": job["threads"], "processes": 1, "shard": "none",
+            "pack_tokens": job["pack_tokens"], "max_memory_bytes": 10**11, "checkpoint_every": 10**6, "look_every": 0,
+            "patience": 0, "tracker": "none", "seed": 0,
+        }
+    )  # fmt: skip
+    examples = [Example(row, [place >= len(row) // 2 for place in range(len(row))]) for row in job["rows"]]
+    taught = Batch([Lesson(f"r{place}", (example,)) for place, example in enumerate(examples)])
+    made = loop.build(base, knobs)
+    records = list(loop.run_steps(made, taught, knobs))
+    return Side(
+        [record.loss_nats for record in records],
+        [record.seconds for record in records],
+        [record.tokens for record in records],
+        peak_memory_bytes(),
+        flops,
+    )
+
+
+def operations(lengths: Sequence[int]) -> float:
+    """Of one pass forward and back over rows, each product that has to be done counted once, of SmolLM2-135M.
+
+    Frozen weights: two products a weight and token (forward, gradient of the input). Adapters: three. Attention: two
+    forward and four back, over the causal half. The head: two, for the learned half of a row.
+    """
+    layers, hidden, blocks, head, adapters = 30, 576, 106_168_320, 49_152 * 576, 2_442_240
+    tokens = sum(lengths)
+    attention = 6 * 2 * layers * hidden * sum(length * (length + 1) / 2 for length in lengths)
+    return 4 * blocks * tokens + 6 * adapters * tokens + attention + 4 * head * tokens / 2
+
+
+def in_a_process(command: Sequence[str], job: dict[str, Any]) -> Side:
+    """Run one side on its own, with the job in a file."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(job, file)
+        file.flush()
+        threads = str(job["threads"])
+        environment = {**os.environ, "GOMP_SPINCOUNT": "30000", "OMP_NUM_THREADS": threads, "TRACKIO_DISABLED": "1"}
+        done = subprocess.run(
+            [*command, file.name], check=False, capture_output=True, text=True, env=environment, cwd=ROOT
+        )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return Side(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def figure(benchmark: str, unit: str, ours_is: float, theirs: tuple[str, float] | None, goal: str, **more: Any) -> None:
+    """Print one figure as JSON."""
+    line = {
+        "benchmark": benchmark,
+        "unit": unit,
+        "ours": float(f"{ours_is:.4g}"),
+        "peer": theirs[0] if theirs else None,
+        "theirs": float(f"{theirs[1]:.4g}") if theirs else None,
+        "ratio": float(f"{ours_is / theirs[1]:.3g}") if theirs and theirs[1] else None,
+        "goal": goal,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        **more,
+    }
+    print(json.dumps(line), flush=True)
+
+
+def apart(one: Side, other: Side) -> float:
+    """The largest difference of two loss curves, step by step."""
+    return max(abs(a - b) for a, b in zip(one.losses, other.losses, strict=False))
+
+
+def main() -> None:
+    """Print every figure."""
+    from llmops.core.context import Surroundings
+    from llmops.lm.base import load_tokenizer
+    from llmops.lm.machine import has_fast_bfloat16
+    from llmops.planning.bases import open_base
+
+    tokenizer = load_tokenizer(open_base(BASE, Surroundings()).folder)
+    folder = str(open_base(BASE, Surroundings()).folder)
+    precision = "bfloat16" if has_fast_bfloat16("cpu") else "float32"
+    threads = len(os.sched_getaffinity(0))
+    shared = {"base": folder, "rank": RANK, "rate": RATE, "threads": threads, "precision": precision}
+    me = [sys.executable, "-m", "tests.benchmarks.train", "--ours"]
+    peer = [str(PEERS), str(THEIRS)]
+    for name, sizes, batch, steps in (("50 to 300 tokens", (50, 300), BATCH, 9), ("1,024 tokens", (1024, 1024), 2, 4)):
+        job = {**shared, "rows": rows(tokenizer, *sizes, batch * steps), "batch": batch, "steps": steps}
+        job |= {"decoder": "compiled", "pack_tokens": 1024}
+        mine = in_a_process(me, job)
+        counted = operations([len(row) for row in job["rows"]]) / sum(mine.tokens)
+        share = counted * mine.tokens_per_s / mine.flops
+        figure(f"share of the ceiling, {name}", "of 1", share, None, ">= 0.85", flops=mine.flops)
+        reference = in_a_process(me, {**job, "decoder": "transformers", "precision": "float32"}) if batch > 2 else None
+        if reference:
+            figure(
+                f"loss curve beside float32, {name}", "nats", apart(mine, reference), None, "< 0.02",
+                curve=mine.losses, reference=reference.losses,
+            )  # fmt: skip
+        if not PEERS.exists():
+            print(json.dumps({"benchmark": f"TRL, {name}", "skipped": "make bench-setup installs it"}))
+            continue
+        tuned = in_a_process(peer, {**job, "kind": "tuned", "batches": batches(job)})
+        figure(f"training, {name}", "tokens/s", mine.tokens_per_s, ("trl tuned", tuned.tokens_per_s),
+               ">= 3 times" if batch > 2 else ">= 2 times")  # fmt: skip
+        figure(f"loss curve, {name}", "nats", apart(mine, tuned), None, "< 0.02", curve=mine.losses, trl=tuned.losses)
+        figure(f"peak memory, {name}", "bytes", mine.peak_bytes, ("trl tuned", tuned.peak_bytes), "")
+        if batch > 2:
+            short = {**job, "kind": "default", "steps": 4}
+            default = in_a_process(peer, {**short, "batches": scattered(len(job["rows"]), batch)[: short["steps"]]})
+            figure(
+                f"training, {name}", "tokens/s", mine.tokens_per_s, ("trl default", default.tokens_per_s), ">= 8 times"
+            )
+            figure(
+                f"peak memory, {name}", "bytes", mine.peak_bytes, ("trl default", default.peak_bytes), "<= 0.4 times"
+            )
+            figure("mean loss", "nats", mean(mine.losses), ("trl default", mean(default.losses)), "")
+
+
+def batches(job: dict[str, Any]) -> list[list[int]]:
+    """Our batches, step by step."""
+    from llmops.lm.batches import epoch_order
+
+    return epoch_order([len(row) for row in job["rows"]], job["batch"], 0, 0)
+
+
+def scattered(count: int, batch: int) -> list[list[int]]:
+    """Batches in an order that knows nothing of lengths, as TRL's own sampler draws them."""
+    order = list(range(count))
+    random.Random(0).shuffle(order)
+    return [order[start : start + batch] for start in range(0, count, batch)]
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean."""
+    return math.fsum(values) / len(values)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ours"]:
+        print(json.dumps(ours(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))).__dict__))
+    else:
+        main()
