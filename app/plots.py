@@ -18,6 +18,8 @@ METRIC_NAMES = {
     "bits_per_byte": "bits per byte (lower is better)",
     "exact_match": "exact match",
     "pick_reply": "real reply picked",
+    "preference": "chosen reply found likelier",
+    "reward_accuracy": "implicit reward agrees with people",
 }
 
 

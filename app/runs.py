@@ -158,7 +158,9 @@ def _about_run(run: Run, status: str, steps: list[StepRecord]) -> Html:
     bar = el("div", el("div", "", style=f"width: {share:.1%}"), class_="lo-bar")
     facts = [f"step {run.step} of {run.steps}", f"{duration(run.seconds)} of training"]
     if steps:
-        facts.append(f"loss {steps[-1].loss_nats:.3f} nats a token")
+        last = steps[-1]
+        sided = f", sides with people on {last.agreed:.0%}" if last.agreed is not None else " nats a token"
+        facts.append(f"loss {last.loss_nats:.3f}{sided}")
         pace = sum(record.tokens for record in steps) / max(1e-9, sum(record.seconds for record in steps))
         facts.append(f"{pace:,.0f} tokens a second")
         if status == "running":

@@ -73,12 +73,16 @@ if TYPE_CHECKING:
     from llmops.core.views import SetView as SetView
     from llmops.core.views import TokenView as TokenView
     from llmops.pipeline import ask_held_out as ask_held_out
+    from llmops.pipeline import card as card
     from llmops.pipeline import chat as chat
     from llmops.pipeline import compare as compare
+    from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import health as health
+    from llmops.pipeline import inflation_of as inflation_of
+    from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
     from llmops.pipeline import inspect_row as inspect_row
     from llmops.pipeline import inspect_set as inspect_set
@@ -101,15 +105,17 @@ if TYPE_CHECKING:
     from llmops.pipeline import side_by_side as side_by_side
     from llmops.pipeline import stop as stop
     from llmops.pipeline import train as train
+    from llmops.pipeline import train_seeds as train_seeds
+    from llmops.pipeline import write_note as write_note
     from llmops.store.workspace import Workspace as Workspace
 
 __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """ask_held_out chat compare curate evaluate feedback health inspect_reply inspect_row
-        inspect_set listing load measure_cheap new outcome pick plan predict prepare promote prove register rollback
-        run serve show side_by_side stop train""",
+    "llmops.pipeline": """ask_held_out card chat compare correct curate evaluate feedback health inflation_of
+        inspect_dropped inspect_reply inspect_row inspect_set listing load measure_cheap new outcome pick plan predict
+        prepare promote prove register rollback run serve show side_by_side stop train train_seeds write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "LlmopsError Refusal RequestError",

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from typer import Argument, Option
 
 import llmops
+from llmops.cli.cards import DataCard
 from llmops.cli.session import FetchingSession, Session
 from llmops.core.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask a model, and whose answer to look at."""
+
+    prompt: Annotated[str | None, Option("--prompt", metavar="TEXT", help="Ask the model this.")] = None
+    reply: Annotated[
+        str | None, Option("--reply", metavar="TEXT", help="Judge this reply; the model's own if left out.")
+    ] = None
 
 
 def inspect(
     ref: Annotated[str, Argument(metavar="REF", help="A dataset, or a version or run (with --prompt).")],
     row: Annotated[int | None, Option("--row", metavar="N", help="Number of a training row, from 0.")] = None,
+    dropped: Annotated[
+        str | None,
+        Option("--dropped", metavar="STEP", help="The rows that a step dropped, or all, with their reasons."),
+    ] = None,
     base: Annotated[
         str | None, Option("--base", help="Whose tokens to show for a row; the default base if left out.")
     ] = None,
-    prompt: Annotated[str | None, Option("--prompt", metavar="TEXT", help="Ask the model this.")] = None,
-    reply: Annotated[
-        str | None, Option("--reply", metavar="TEXT", help="Judge this reply; the model's own if left out.")
-    ] = None,
+    question: Question = Question(),
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """See tokens: of a data set or a row, which of them training learns; of a reply, how likely each was.
 
     Example: llmops inspect last --row 0
     """
-    if row is not None and prompt is not None:
+    if sum(asked is not None for asked in (row, dropped, question.prompt)) > 1:
         raise RequestError(
-            "inspect takes --row or --prompt, not both",
+            "inspect takes one of --row, --dropped and --prompt",
             "llmops inspect last --row 0; llmops inspect tone --prompt TEXT",
         )
-    if prompt is not None:
-        session.show(llmops.inspect_reply(ref, prompt, reply, session.at))
+    if question.prompt is not None:
+        session.show(llmops.inspect_reply(ref, question.prompt, question.reply, session.at))
+        return
+    if dropped is not None:
+        session.show(llmops.inspect_dropped(ref, dropped, session.at))
         return
     if row is not None:
         session.show(llmops.inspect_row(ref, row, base, session.at))
@@ -45,12 +61,19 @@ def show(
     ref: Annotated[
         str, Argument(metavar="REF", help="Anything by its name, id or prefix: tone:2, last, rp-3f…")
     ] = "last",
+    card: Annotated[
+        bool, Option("--card", help="Of a data set: write its card (HTML and Markdown), print it and its path.")
+    ] = False,
     session: Session = Session(),
 ) -> None:
     """Show one stored thing: a run, a version, a plan, a dataset, a report, a comparison.
 
     Example: llmops show tone:1
     """
+    if card:
+        page = llmops.card(ref, session.at)
+        session.show(DataCard(str(page), page.with_suffix(".md").read_text(encoding="utf-8")))
+        return
     session.show(llmops.show(ref, session.at))
 
 

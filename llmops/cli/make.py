@@ -115,6 +115,7 @@ def plan(
 def train(
     plan: Annotated[str, Argument(metavar="PLAN", help="A stored plan: its id, a prefix of it, or last.")] = "last",
     resume: Resume = None,
+    seeds: Annotated[int, Option("--seeds", min=1, max=64, help="Train and evaluate it by so many seeds.")] = 1,
     machine: MachineOptions = MachineOptions(),
     session: FetchingSession = FetchingSession(),
 ) -> None:
@@ -127,6 +128,11 @@ def train(
     Example: llmops train last
     """
     chosen = planned(plan, resume, machine, session)
+    if seeds > 1:
+        if resume is not None:
+            raise RequestError("--seeds makes new runs, and --resume goes on with one", "leave one of them out")
+        session.show(llmops.train_seeds(chosen, seeds, session.at))
+        return
     done = llmops.train(chosen, session.at, resume)
     session.show(done)
     if done.status != "finished":

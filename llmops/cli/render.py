@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
 
 from llmops.cli import scores, words
+from llmops.cli.cards import DataCard
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
 from llmops.core.comparison import Comparison
-from llmops.core.dataset import DatasetManifest, Message
+from llmops.core.dataset import DatasetManifest, DroppedRow, Message
 from llmops.core.health import HealthReport, Window
-from llmops.core.outcome import Outcome
+from llmops.core.outcome import Outcome, Seeds
 from llmops.core.plan import Plan
 from llmops.core.proof import Proof
 from llmops.core.report import EvalReport
@@ -47,13 +48,28 @@ def dataset(value: DatasetManifest) -> RenderableType:
     )
     for source in value.sources:
         made.add_row(text(source.from_), text(source.licence or "unknown"), words.count(source.rows_read))
-    fate = {"to train": value.rows_train, "held out": value.rows_heldout}
-    lines = {
-        **fate,
-        **{f"dropped: {reason}": number for reason, number in value.dropped.items()},
-        "read": value.rows_read,
-    }
-    return Group(made, "", pairs({name: words.count(number) for name, number in lines.items()}))
+    fate = {"read": value.rows_read, "to train": value.rows_train, "held out": value.rows_heldout}
+    steps = table("step", "rows in", "rows out", "dropped", "altered", title="what each step did")
+    for step in value.steps:
+        gone, changed = (counted(found) for found in (step.dropped, step.altered))
+        steps.add_row(text(step.step), words.count(step.rows_in), words.count(step.rows_out), text(gone), text(changed))
+    look = text(f"see a dropped row: llmops inspect {value.id} --dropped STEP", "dim")
+    return Group(made, "", pairs({name: words.count(number) for name, number in fate.items()}), "", steps, "", look)
+
+
+def counted(found: Mapping[str, int]) -> str:
+    """Names with their numbers, the largest first."""
+    return ", ".join(f"{words.count(count)} {name}" for name, count in sorted(found.items(), key=lambda one: -one[1]))
+
+
+def dropped_rows(rows: Sequence[DroppedRow]) -> RenderableType:
+    """Rows that were dropped, two lines each, with the id that brings one back."""
+    shown = []
+    for row in rows:
+        shown.append(text(f"{row.id or 'never a row':16}  {row.step}: {row.reason}"))
+        shown.append(text(f"{'':16}  {row.source}, line {row.line}: {words.one_line(row.text, 150)}", "dim"))
+    back = text(f"{words.plural(len(rows), 'row')}; to bring one back, write its id into data.bring_back", "dim")
+    return Group(*shown, "", back)
 
 
 def run(value: Run) -> RenderableType:
@@ -69,6 +85,17 @@ def run(value: Run) -> RenderableType:
             **({"note": value.note} if value.note else {}),
         }
     )
+
+
+def seeds(value: Seeds) -> RenderableType:
+    """The seeds of a plan side by side, and how far apart chance puts them."""
+    metric = value.runs[0].score.metric
+    made = table("seed", metric, "95 % interval", "held-out loss", "run", title=f"plan {value.plan} by seed")
+    for one in value.runs:
+        loss = "" if one.heldout_loss_nats is None else f"{one.heldout_loss_nats:.4f}"
+        interval = f"{one.score.low:.3f} to {one.score.high:.3f}"
+        made.add_row(str(one.seed), f"{one.score.value:.3f}", interval, loss, text(one.run))
+    return Group(made, text(f"mean {value.mean:.4f}, standard deviation between seeds {value.deviation:.4f}", "dim"))
 
 
 def version(value: ModelVersion) -> RenderableType:
@@ -162,6 +189,8 @@ def listing(values: Sequence[Any]) -> RenderableType:
         return text("nothing yet")
     if isinstance(values[0], TokenView):
         return reply_picture(values)
+    if isinstance(values[0], DroppedRow):
+        return dropped_rows(values)
     lines = [LINES.get(type(value), fields_line)(value) for value in values]
     made = table(*lines[0])
     for line in lines:
@@ -231,11 +260,19 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
     },
 }
 
+
+def data_card(value: DataCard) -> RenderableType:
+    """A card's text as it stands (its signs are plain in a terminal), and where the page is."""
+    return Group(text(value.markdown), text(f"page: {value.page}", "bold"))
+
+
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     NewRecipe: new_recipe,
+    DataCard: data_card,
     DatasetManifest: dataset,
     Plan: plan,
     Run: run,
+    Seeds: seeds,
     EvalReport: scores.report,
     Comparison: scores.comparison,
     ModelVersion: version,

@@ -21,6 +21,8 @@ MEASURE_NAMES = {
     "bits_per_byte": "bits per byte (lower is better)",
     "exact_match": "exact match",
     "pick_reply": "real reply picked out of four",
+    "preference": "chosen reply found likelier",
+    "reward_accuracy": "implicit reward agrees with people",
 }
 
 

@@ -64,6 +64,17 @@ class Private(Value):
     longest: int = Field(LONGEST_SCANNED, ge=1, le=LONGEST_SCANNED, description="characters; a longer text goes")
 
 
+class Terms(Value):
+    """Rows with terms of a list go: toxic ones by default. A list knows no context: look at what it dropped."""
+
+    kind: Literal["terms"] = "terms"
+    list_: str | None = Field(
+        "better-profanity", alias="list", description="catalogue name or path:FILE of a list, one term a line"
+    )
+    words: tuple[str, ...] = Field((), description="more terms")
+    most: int = Field(0, ge=0, description="how many of them a row may hold")
+
+
 class NearDuplicates(Value):
     """Of rows that say nearly the same, in prompt and in reply, with the same label, one stays: smallest id first.
 
@@ -75,7 +86,9 @@ class NearDuplicates(Value):
     alike: float = Field(0.55, ge=0.4, le=1, description="Jaccard index of word pairs from which on a row goes")
 
 
-Step = Annotated[Normalise | Duplicates | Quality | Language | Private | NearDuplicates, Field(discriminator="kind")]
+Step = Annotated[
+    Normalise | Duplicates | Quality | Language | Private | Terms | NearDuplicates, Field(discriminator="kind")
+]
 
 # What is done where a recipe names no steps. No language: which ones are wanted, only a person knows.
 DEFAULT_STEPS: tuple[Step, ...] = (Normalise(), Duplicates(), Quality(), Private(), NearDuplicates())

@@ -39,6 +39,24 @@ class SideBySide(Value):
     tuned: str
 
 
+class SeedRun(Value):
+    """One of several seeds: its run, its last held-out loss, and its score by the measure that decides."""
+
+    seed: int
+    run: str
+    heldout_loss_nats: float | None
+    score: Score
+
+
+class Seeds(Value):
+    """The same plan by several seeds. `deviation` is the standard deviation between runs: what chance alone does."""
+
+    plan: str
+    runs: tuple[SeedRun, ...]
+    mean: float
+    deviation: float
+
+
 class Outcome(Value):
     """The result of `run`: ids to look things up by, the honest table, the pick, and where the time went."""
 

@@ -204,21 +204,25 @@ def _phones_in(text: str, start: int, end: int, found: str, regions: Sequence[st
     if compiled(DATE).fullmatch(found) or compiled(YEARS).fullmatch(found) or _is_joined(text, start, end):
         return
     before = _before(text, start)
-    called = bool(compiled(CALLED).search(before))
-    if not called and (compiled(NUMBERED).search(before) or compiled(VERSIONED).search(before)):
+    called, numbered = (_last(pattern, before) for pattern in (CALLED, NUMBERED))
+    if numbered > called or compiled(VERSIONED).search(before):
         return
     american = compiled(NANP).search(found) if "US" in regions else None
     if american and not found[: american.start()].strip("(") and not found[american.end() :]:
         yield start, end
         return
-    bare = found.isdigit()
-    if bare and not called:
+    if found.isdigit() and called < 0:
         return
     for region in regions if not found.startswith("+") else regions[:1] or ("ZZ",):
-        numbers = list(_valid_numbers(found, region, called))
+        numbers = list(_valid_numbers(found, region, called >= 0))
         if numbers:
             yield from ((start + first, start + last) for first, last in numbers)
             return
+
+
+def _last(pattern: str, text: str) -> int:
+    """Where the last match begins; -1 where there is none."""
+    return max((match.start() for match in compiled(pattern).finditer(text)), default=-1)
 
 
 def _valid_numbers(found: str, region: str, called: bool) -> Iterator[tuple[int, int]]:

@@ -81,16 +81,19 @@ class Cleaner:
         self, done: Sequence[Placed], todo: Sequence[Placed], step: Placed, coming: Iterable[Chunk]
     ) -> list[Chunk]:
         """The row steps before a step that looks at all rows, its signs, and its decision."""
-        job = Job(done=tuple(done), todo=tuple(todo), sign=step, spared=self.spared)
+        at = self.crew.folder / "signs"
+        job = Job(done=tuple(done), todo=tuple(todo), sign=step.step, signs=at, spared=self.spared)
         what = ", ".join(one.step.kind.replace("_", " ") for one in (*todo, step))
         chunks = self.crew.do(job, coming, f"rows, 5,000 at a time: {what}", self.world.track)
-        self._decide(step, chunks)
+        self._decide(step, chunks, at)
+        shutil.rmtree(at, ignore_errors=True)
         for one in (*todo, step):
             write_json(one.folder / DONE, {"chunks": len(chunks)})
         return chunks
 
-    def _decide(self, step: Placed, chunks: Sequence[Chunk]) -> None:
-        signs = Signs([StoredColumns(step.folder / "signs" / chunk.name) for chunk in chunks])
+    def _decide(self, step: Placed, chunks: Sequence[Chunk], at: Path) -> None:
+        """Say which rows go, by their signs in the folder `at`, and store it chunk by chunk."""
+        signs = Signs([StoredColumns(at / chunk.name) for chunk in chunks])
         ends = np.cumsum([len(part["place"]) for part in signs.parts])
         found = SET_STEPS[step.step.kind].decide(step.step, signs, numbers(self.spared))
         verdicts = {
@@ -101,7 +104,6 @@ class Cleaner:
             start = int(ends[number - 1]) if number else 0
             changes = (Change(int(places[at - start]), reason) for at, reason in verdicts.get(number, ()))
             store_changes(step, chunk, changes)
-        shutil.rmtree(step.folder / "signs")
 
 
 def chunk_of(row: int, ends: np.ndarray) -> int:

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import llmops
 from llmops.core.context import Track, silent
 from llmops.core.errors import LlmopsError
 from llmops.data.passes import Chunk, Job, work
@@ -78,7 +77,7 @@ class Worker:
     """One process."""
 
     def __init__(self) -> None:
-        place = str(Path(llmops.__file__).resolve().parents[1])  # the same code as here, wherever we are
+        place = str(Path(__file__).resolve().parents[2])  # the same code as here, wherever we are
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "llmops.data.worker"],
             stdin=subprocess.PIPE,

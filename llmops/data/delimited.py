@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmops.core.errors import RequestError
@@ -15,38 +15,66 @@ EXCEL_SAYS = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of some of 
 # A quoted cell may run over lines, but an unclosed quote must not swallow the rest of the file.
 LONGEST_CELL_LINES = 1000
 
-Lines = list[tuple[int, str, str]]
+Line = tuple[int, str, str]
+
+
+class Lines:
+    """The lines of a file by their place, read ahead as far as is asked for, and forgotten when that is said."""
+
+    def __init__(self, path: Path) -> None:
+        self._coming = text_lines(path)
+        self._held: dict[int, Line] = {}
+        self._read = 0
+
+    def has(self, at: int) -> bool:
+        """Whether the file has a line at this place."""
+        while self._read <= at and (line := next(self._coming, None)) is not None:
+            self._held[self._read] = line
+            self._read += 1
+        return at in self._held
+
+    def __getitem__(self, at: int) -> Line:
+        return self._held[at]
+
+    def forget(self, at: int) -> None:
+        """Let go of the line at this place."""
+        del self._held[at]
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[Record]:
     """Rows of a CSV or TSV file with a header line. Raises `RequestError` where the header cannot be used."""
-    lines = list(text_lines(path))
-    start = next((at for at, (_, text, fault) in enumerate(lines) if text.strip() or fault), None)
-    if start is None:
+    lines = Lines(path)
+    start = 0
+    while lines.has(start) and not lines[start][1].strip() and not lines[start][2]:
+        start += 1
+    if not lines.has(start):
         return
     number, text, fault = lines[start]
     if fault:
         raise RequestError(f"{path.name}, line {number}: {fault}", "save the file as UTF-8")
     said = EXCEL_SAYS.fullmatch(text)
-    if said and len(lines) > start + 1:
+    if said and lines.has(start + 1):
         start += 1
         number, text, _ = lines[start]
-    delimiter = said[1] if said else sniff(lines[start : start + 20])
+    delimiter = said[1] if said else sniff([lines[at] for at in range(start, start + 20) if lines.has(at)])
     header = [name.strip() for name in _cells(text, delimiter) or []]
     twice = sorted({name for name in header if header.count(name) > 1})
     if not header or twice:
         what = f"column {twice[0]!r} stands twice" if twice else "the header is no list of names"
         raise RequestError(f"{path.name}, line {number}: {what}", "give every column its own name in the first line")
     at = start + 1
-    while at < len(lines):
+    while lines.has(at):
+        begun = at
         if lines[at][1].strip() or lines[at][2]:
             record, at = _read_record(lines, at, delimiter, header)
             yield record
         else:
             at += 1
+        for done in range(begun, at):
+            lines.forget(done)
 
 
-def sniff(lines: Lines) -> str:
+def sniff(lines: Sequence[Line]) -> str:
     """The delimiter that cuts the header, and then most of the next lines, into the same number of cells."""
 
     def fit(delimiter: str) -> tuple[bool, float, int]:
@@ -88,13 +116,17 @@ def _read_record(lines: Lines, at: int, delimiter: str, header: list[str]) -> tu
     if len(cells) != len(header):
         why = f"{len(cells)} cells where the header has {len(header)}"
         return unreadable(number, why, text), end
+    if [cell.strip() for cell in cells] == header:
+        return unreadable(number, "the header stands here again", text), end
     return Record(number, dict(zip(header, cells, strict=True)), text=text), end
 
 
 def _read_on(lines: Lines, at: int, delimiter: str) -> tuple[list[str] | None, int]:
     """The cells of a record with a quoted cell that runs over lines; None where it does not close soon and cleanly."""
     joined = lines[at][1]
-    for end in range(at + 1, min(at + LONGEST_CELL_LINES, len(lines))):
+    for end in range(at + 1, at + LONGEST_CELL_LINES):
+        if not lines.has(end):
+            break
         _, text, fault = lines[end]
         if fault:
             break

@@ -8,7 +8,7 @@ training fold rows are found and treated, and the model of the treated fold is j
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +24,6 @@ from llmops.data.features import Features, fit, folds, out_of_fold
 FOLDS = 5
 INNER_FOLDS = 3
 MOST_ROWS = 20_000  # looked at; a larger set is judged by the rows with the smallest hashes
-SHOWN_ISSUES = 500
 FEWEST_OF_A_LABEL = 2 * FOLDS
 
 
@@ -50,7 +49,7 @@ def diagnose(rows: Sequence[Row], labels: Sequence[str], doctor: LabelDoctor, tr
     features_NF = Features([row.text for row in rows]).fitted_NF
     chances_NK = out_of_fold(features_NF, targets_N, FOLDS)
     suspects = find_suspects(targets_N, chances_NK)
-    treatments = () if isinstance(doctor, KeepLabels) else _try(features_NF, targets_N, doctor, track)
+    treatments = () if isinstance(doctor, KeepLabels) else (try_treatment(features_NF, targets_N, doctor, track),)
     done, because = _decide(doctor, treatments, len(suspects))
     return Diagnosis(
         rows=len(rows),
@@ -89,10 +88,7 @@ def find_suspects(targets_N: np.ndarray, chances_NK: np.ndarray) -> list[Suspect
     others_NK = chances_NK.copy()
     others_NK[np.arange(len(targets_N)), targets_N] = -1.0
     order = np.lexsort((np.arange(len(targets_N)), quality_N))
-    return [
-        Suspect(int(row), int(others_NK[row].argmax()), float(quality_N[row]))
-        for row in order[wrong_N[order]][:SHOWN_ISSUES]
-    ]
+    return [Suspect(int(row), int(others_NK[row].argmax()), float(quality_N[row])) for row in order[wrong_N[order]]]
 
 
 def rank(targets_N: np.ndarray, chances_NK: np.ndarray) -> np.ndarray:
@@ -101,7 +97,7 @@ def rank(targets_N: np.ndarray, chances_NK: np.ndarray) -> np.ndarray:
     return suspicion_N
 
 
-def treat(rows: Iterable[Row], diagnosis: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
+def treat(diagnosis: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
     """({row id: why it is dropped}, {row id: new label}), as the diagnosis decided."""
     issues = diagnosis.issues[: _treated_rows(diagnosis)]
     if diagnosis.done == "drop":
@@ -115,7 +111,9 @@ def _treated_rows(diagnosis: Diagnosis) -> int:
     return next((tried.rows for tried in diagnosis.treatments if tried.kind == diagnosis.done), 0)
 
 
-def _try(features_NF: Any, targets_N: np.ndarray, doctor: DropLabels | Relabel, track: Track) -> tuple[Treatment, ...]:
+def try_treatment(
+    features_NF: Any, targets_N: np.ndarray, doctor: DropLabels | Relabel, track: Track = silent
+) -> Treatment:
     """The treatment asked for, judged on rows that it did not touch: five folds, each treated by itself."""
     change_N, touched = np.zeros(len(targets_N)), 0
     for seen, unseen in track(folds(targets_N, FOLDS), f"trying to {doctor.kind}", FOLDS):
@@ -123,13 +121,13 @@ def _try(features_NF: Any, targets_N: np.ndarray, doctor: DropLabels | Relabel, 
         suspects = find_suspects(given_N, out_of_fold(inside_NF, given_N, INNER_FOLDS))[: _most(doctor, len(seen))]
         touched += len(suspects)
         plain = fit(inside_NF, given_N).predict(features_NF[unseen])
-        better = fit(*_treated(doctor, inside_NF, given_N, suspects)).predict(features_NF[unseen])
+        better = fit(*treated(doctor, inside_NF, given_N, suspects)).predict(features_NF[unseen])
         truth = targets_N[unseen]
         change_N[unseen] = (better == truth).astype(float) - (plain == truth)
-    return (Treatment(kind=doctor.kind, rows=touched // (FOLDS - 1), change=mean_of(change_N)),)
+    return Treatment(kind=doctor.kind, rows=touched // (FOLDS - 1), change=mean_of(change_N))
 
 
-def _treated(
+def treated(
     doctor: DropLabels | Relabel, features_NF: Any, targets_N: np.ndarray, suspects: Sequence[Suspect]
 ) -> tuple[Any, np.ndarray]:
     if isinstance(doctor, Relabel):
@@ -145,13 +143,18 @@ def _treated(
 def _decide(doctor: LabelDoctor, treatments: Sequence[Treatment], suspects: int) -> tuple[Done, str]:
     """What is done, and the sentence that says why."""
     if isinstance(doctor, KeepLabels):
-        return "nothing", f"{suspects:,} labels look wrong. The recipe keeps every row."
+        return "nothing", f"{suspects:,} labels are worth a look, the first ones most. Every row is kept."
     tried = treatments[0]
     change = f"{tried.change.value:+.2%} ({tried.change.low:+.2%} to {tried.change.high:+.2%})"
     what = f"To {tried.kind} {tried.rows:,} rows changes cross-validated accuracy by {change}"
-    if tried.rows and tried.change.low > 0:
+    if helps(tried):
         return tried.kind, f"{what}: it is done."
     return "nothing", f"{what}: that may be chance, so doing nothing is best."
+
+
+def helps(tried: Treatment) -> bool:
+    """Whether accuracy rises by more than chance: what may be chance is left alone."""
+    return tried.rows > 0 and tried.change.low > 0
 
 
 def _most(doctor: DropLabels | Relabel, rows: int) -> int:

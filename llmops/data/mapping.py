@@ -90,7 +90,7 @@ def sameness(
     return short_hash(*[fold(part) for part in spoken])
 
 
-@lru_cache(maxsize=4096)  # a turn comes again as context of the turns after it
+@lru_cache(maxsize=64)  # a turn comes again as context of the turns after it
 def fold(text: str) -> str:
     """What makes two texts the same: NFC, and every run of white space one space."""
     return " ".join(unicodedata.normalize("NFC", text).split())

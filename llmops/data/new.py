@@ -13,6 +13,7 @@ from pydantic import Field
 
 from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
+from llmops.core.method import DPO, KTO, SFT, Objective
 from llmops.core.recipe import Evaluation, Recipe
 from llmops.core.sources import Data, Labelled, PlainText, Rated, Shape, Source
 from llmops.core.tasks import Classify, Continue, Rate, Reply, Task
@@ -25,6 +26,8 @@ from llmops.data.record import Record
 from llmops.data.split import FEWEST_ROWS, Dealt, deal
 
 SHOWN_ROWS = 5
+# What is learned from rows that compare; every other shape shows what to say.
+OBJECTIVES: dict[str, Objective] = {"preference": DPO(), "thumbs": KTO()}
 MOST_DECIMALS = 3  # each costs a token, and raters mean no more
 COMMENTS = {
     "base": "the model to tune: a catalogue name, path:FOLDER or hub:ORG/NAME",
@@ -122,6 +125,7 @@ def draft(seen: Look, name: str | None = None) -> Recipe:
         name=name or name_for(seen.file),
         data=Data(sources=(source,)),
         task=seen.task,
+        objective=OBJECTIVES.get(seen.shape.kind, SFT()),
         evaluation=Evaluation(slices=seen.keep_fields),
     )
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from llmops.data.sketch import sketched
+
 # Han, kana and hangul are written without spaces: each sign counts as a word there.
 SIGN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
 WORD = re.compile(rf"[{SIGN}]|[^\W{SIGN}]+")
@@ -27,6 +29,8 @@ FEWEST_WORDS = 5  # below this, one word changed is a fifth of the text: only eq
 # 5,000 against 1,248 conversations of 408 words: 4.7 s without this limit, 0.02 s with it, the same pairs found.
 RAREST = 12
 PAIRS_AT_A_TIME = 500_000
+# Rows on the left times rows on the right: beyond, candidates come by MinHash (`sketch.py`), which is linear.
+MOST_EXACT = 2**33
 
 
 def words_of(text: str) -> list[str]:
@@ -89,10 +93,15 @@ class Overlap:
         left_NW, right_MW = self.left.matrix(self.words), self.right.matrix(self.words)
         rows_W = np.asarray(left_NW.sum(axis=0) + right_MW.sum(axis=0)).ravel()
         weight_W = np.log1p((left_NW.shape[0] + right_MW.shape[0]) / np.maximum(1, rows_W))
-        met = _candidates(_prefix(left_NW, weight_W, bound), _prefix(right_MW, weight_W, bound))
+        if left_NW.shape[0] * right_MW.shape[0] <= MOST_EXACT:
+            met = _candidates(_prefix(left_NW, weight_W, bound), _prefix(right_MW, weight_W, bound))
+        else:
+            sides = ((self.left.words, self.left.lengths), (self.right.words, self.right.lengths))
+            met = sketched(sides, FEWEST_WORDS)
         found = [_alike(left_NW, right_MW, weight_W, pairs, bound) for pairs in met]
         parts = [np.concatenate([part[axis] for part in found]) for axis in range(3)] if found else [np.zeros(0)] * 3
-        return Pairs(parts[0].astype(np.int64), parts[1].astype(np.int64), parts[2])
+        _, once = np.unique(parts[0] * self.right.starts.size + parts[1], return_index=True)
+        return Pairs(parts[0].astype(np.int64), parts[1].astype(np.int64), parts[2]).where(once)
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,8 @@ class Side:
 
         ones = np.ones(len(self.words), dtype=np.float32)
         ends = np.concatenate([[0], np.cumsum(self.lengths)])
-        made = csr_matrix((ones, self.words, ends), shape=(len(self.starts), words))
+        # A copy: scipy sorts the words of a row where they lie.
+        made = csr_matrix((ones, self.words.copy(), ends), shape=(len(self.starts), words))
         made.sum_duplicates()
         made.data[:] = 1.0
         return made

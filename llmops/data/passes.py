@@ -21,7 +21,7 @@ from llmops.data.ledger import (
     Tally,
     altered_line,
     apply,
-    dropped_line,
+    dropped_lines,
     pack_change,
     store_lines,
     stored_lines,
@@ -45,11 +45,12 @@ class Placed(Value):
 
 
 class Job(Value):
-    """What a pass does to each chunk: take up `done`, do `todo` row by row, then sign for `sign`, or `write`."""
+    """What a pass does to each chunk: take up `done`, do `todo` row by row, then `sign` it, or `write` it."""
 
     done: tuple[Placed, ...] = ()
     todo: tuple[Placed, ...] = ()
-    sign: Placed | None = None
+    sign: Doing | None = Field(None, description="the step that looks at all rows, for which they are signed")
+    signs: Path = Field(Path(), description="folder for the signs")
     write: Path | None = Field(None, description="folder for the chunk's part of the data set's files")
     opening: tuple[Turn, ...] = ()
     plain: frozenset[str] = frozenset()
@@ -82,8 +83,8 @@ def work(job: Job, chunk: Chunk) -> None:
         history.append((placed.step.kind, list(apply(rows, placed.step.kind, changes_of(placed, chunk)))))
     if job.sign is not None:
         places, alive = living(rows)
-        signs = SET_STEPS[job.sign.step.kind].sign(job.sign.step, alive)
-        store_columns(job.sign.folder / "signs" / chunk.name, {**signs, "place": np.array(places, np.uint32)})
+        columns = SET_STEPS[job.sign.kind].sign(job.sign, alive)
+        store_columns(job.signs / chunk.name, {**columns, "place": np.array(places, np.uint32)})
     if job.write is not None:
         _write(job, chunk, rows, history)
 
@@ -110,26 +111,23 @@ def _write(job: Job, chunk: Chunk, rows: Sequence[Mapped], history: Sequence[tup
     assert isinstance(deal, Deal)
     parts: dict[str, list[bytes]] = {name: [] for name in PARTS}
     labels: dict[str, dict[str, int]] = {"train": {}, "heldout": {}}
-    altered = set()
     for step, changes in history:
         for change in changes:
             if change.row is not None:
                 parts["altered.jsonl"].append(_line(altered_line(change.row, step, change.notes)))
-                altered.add(change.at)
     for row in rows:
         if isinstance(row, Example):
             side = side_of(row.group, deal.heldout_share)
             labels[side][row.label or ""] = labels[side].get(row.label or "", 0) + 1
             parts[f"{side}.jsonl"].append(_line(row_line(row, job.opening, job.plain)))
-        else:
-            parts["dropped.jsonl"].append(_line(dropped_line(row)))
+    gone = [row for row in rows if not isinstance(row, Example)]
+    parts["dropped.jsonl"] = [_line(line) for line in dropped_lines(gone)]
     job.write.mkdir(parents=True, exist_ok=True)
     for name, lines in parts.items():
         (job.write / f"{chunk.name}.{name}").write_bytes(b"".join(lines))
-    kept = sum(isinstance(rows[at], Example) for at in altered)
     tallies = {step: vars(tally) for step, tally in tally_steps(rows, history).items()}
     spared = sorted({row.id for row in rows} & job.spared)
-    counted = {"labels": labels, "altered": kept, "spared": spared, "tallies": tallies}
+    counted = {"labels": labels, "spared": spared, "tallies": tallies}
     (job.write / f"{chunk.name}.json").write_bytes(_line(counted))
 
 

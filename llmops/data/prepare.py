@@ -17,7 +17,7 @@ from llmops.core.recipe import Recipe
 from llmops.core.value import digest
 from llmops.data.clean import Cleaner, place
 from llmops.data.crew import Crew
-from llmops.data.ledger import Tally
+from llmops.data.ledger import Tally, altered_and_kept
 from llmops.data.mapping import opening
 from llmops.data.origin import find_origins, numbered
 from llmops.data.passes import PARTS, Chunk, Job, read_tallies
@@ -26,6 +26,7 @@ from llmops.data.review import REVIEW, Reviewed, review
 from llmops.data.shelf import open_shelf, tidy
 from llmops.data.split import Counts, check_counts
 from llmops.data.steps.deal import Deal
+from llmops.data.steps.terms import with_words
 from llmops.store.files import building, read_jsonl, sha256_file, verify_folder, write_json
 from llmops.store.workspace import Workspace
 
@@ -44,7 +45,8 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
         made = Path(scratch)
         origins = find_origins(recipe, world)
         rows_key = digest([origin.key for origin in origins])
-        steps = place((*recipe.data.steps, Deal.of(recipe.data)), rows_key, spared, home)
+        cleaning = [with_words(step, world) for step in recipe.data.steps]
+        steps = place((*cleaning, Deal.of(recipe.data)), rows_key, spared, home)
         with Crew(processes or len(os.sched_getaffinity(0)), made) as crew:
             chunks = Cleaner(crew, spared, world).clean(steps, numbered(origins, home, world))
             plain = [recipe.data.replay.source.from_] if recipe.data.replay else []
@@ -69,7 +71,7 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
             rows_train=count.train.total(),
             rows_heldout=count.heldout.total(),
             dropped=count.reasons,
-            rows_altered=count.altered,
+            rows_altered=altered_and_kept(made),
             rows_made=sum(step.made for step in reviewed.steps),
             steps=(*(tally.count(step) for step, tally in count.tallies.items()), *reviewed.steps),
             files={name: sha256_file(made / name) for name in PARTS},
@@ -82,11 +84,10 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
 
 @dataclass
 class Count:
-    """What the parts of a data set hold: rows by label on each side, kept rows that were altered, steps by name."""
+    """What the parts of a data set hold: rows by label on each side, steps by name, rows that were brought back."""
 
     train: Counter[str] = field(default_factory=Counter)
     heldout: Counter[str] = field(default_factory=Counter)
-    altered: int = 0
     tallies: dict[str, Tally] = field(default_factory=dict)
     spared: set[str] = field(default_factory=set)
     reviewed: tuple[StepCount, ...] = ()
@@ -104,7 +105,6 @@ class Count:
     def add(self, reviewed: Reviewed) -> None:
         """Count what the review left of them."""
         self.train, self.heldout, self.reviewed = reviewed.train, reviewed.heldout, reviewed.steps
-        self.altered += reviewed.altered
 
 
 def _count(folder: Path, chunks: Sequence[Chunk]) -> Count:
@@ -114,7 +114,6 @@ def _count(folder: Path, chunks: Sequence[Chunk]) -> Count:
         found = read_tallies(folder / f"{chunk.name}.json")
         count.train.update(found["labels"]["train"])
         count.heldout.update(found["labels"]["heldout"])
-        count.altered += found["altered"]
         count.spared.update(found["spared"])
         for step, tally in found["tallies"].items():
             count.tallies.setdefault(step, Tally()).add(tally)
@@ -127,7 +126,7 @@ def _check_brought_back(recipe: Recipe, count: Count) -> None:
         if row_id not in count.spared:
             raise RequestError(
                 f"{recipe.name}: data.bring_back names {row_id}, which is the id of no row that was read",
-                "take an id from 'llmops inspect DATASET --dropped', or take it out of the recipe",
+                "take an id from 'llmops inspect DATASET --dropped all', or take it out of the recipe",
             )
 
 

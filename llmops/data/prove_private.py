@@ -169,7 +169,7 @@ def look_alike(rng: Random) -> str:
             f"ISBN {book}{check}",
             f"{rng.randint(1, 999)},{digits(rng, 3)},{digits(rng, 3)}.{digits(rng, 2)}",
             f"{rng.randint(-90, 90)}.{digits(rng, 6)}, {rng.randint(-180, 180)}.{digits(rng, 6)}",
-            f"{drawn(rng, 8, HEX)}-{drawn(rng, 4, HEX)}-4{drawn(rng, 3, HEX)}-a{drawn(rng, 3, HEX)}-{drawn(rng, 12, HEX)}",
+            "-".join(drawn(rng, length, HEX) for length in (8, 4, 4, 4, 12)),
             f"commit {drawn(rng, 40, HEX)}",
             ":".join(drawn(rng, 2, HEX) for _ in range(6)),
             f"picture@{rng.randint(2, 3)}x.png",

@@ -25,10 +25,10 @@ from llmops.core.value import Value, digest
 from llmops.data.bias import chosen_swaps
 from llmops.data.doctor import diagnose, treat
 from llmops.data.leaks import find_leaks, reason, spoken
-from llmops.data.ledger import dropped_line
+from llmops.data.ledger import dropped_line, stored_lines
 from llmops.data.mixture import most_rows, wanted_shares
 from llmops.data.people import altered, answered, correct
-from llmops.store.files import read_jsonl, write_json, writing
+from llmops.store.files import write_json, writing
 
 REVIEW = "review.json"
 EXAMPLES = 5  # of each step, in the manifest
@@ -125,7 +125,7 @@ class Draft:
 
     def raw(self, part: str) -> Iterator[dict[str, Any]]:
         """The rows of a part as they stand now, as plain data: for what only looks at them."""
-        return read_jsonl(self.folder / f"{part}.jsonl")
+        return stored_lines(self.folder / f"{part}.jsonl")
 
     def rows(self, part: str) -> Iterator[Row]:
         """The rows of a part as they stand now."""

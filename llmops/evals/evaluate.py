@@ -18,7 +18,7 @@ from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.serving import Sampling
 from llmops.core.tasks import Classify, Continue, Reply, Task
-from llmops.evals.preferences import preference, reward_accuracy
+from llmops.evals.preferences import preference, reward_accuracy, sides
 from llmops.evals.score import Failed, Measured, Said, ask_each, check_some_answered, report
 from llmops.evals.suite import check_rows, fold, reply_options
 from llmops.lm.ports import ChatModel, ScoringModel
@@ -132,7 +132,7 @@ def _evaluate_replies(
     model: Model, subject: Subject, suite: Suite, rows: Sequence[Row], task: Reply, track: Track
 ) -> EvalReport:
     options = reply_options(rows, task.opening) if "pick_reply" in suite.measures else []
-    scored = _score_pairs(model, rows, options, track)
+    scored = _score_pairs(model, suite, rows, options, track)
     parts = []
     for measure in suite.measures:
         if measure == "bits_per_byte":
@@ -146,7 +146,7 @@ def _evaluate_replies(
         elif measure == "exact_match":
             parts.append(_matches(model, rows, scored, track))
         elif measure in SIDES:
-            parts.append(SIDES[measure](model, rows, track))
+            parts.append(SIDES[measure](model, rows, scored, track))
         else:
             raise RequestError(f"{measure} does not measure a reply", "make the suite for this task")
     # A generated text is the answer where there is one, else the option that was picked.
@@ -170,9 +170,13 @@ def _evaluate_texts(model: Model, subject: Subject, suite: Suite, rows: Sequence
     return report(subject, suite, rows, [measured], said)
 
 
-def _score_pairs(model: Model, rows: Sequence[Row], options: Sequence[Sequence[str]], track: Track) -> Scored:
+def _score_pairs(
+    model: Model, suite: Suite, rows: Sequence[Row], options: Sequence[Sequence[str]], track: Track
+) -> Scored:
     """The log-probability (nats) and tokens of each reply in its context; of each option also without a context."""
     wanted: dict[Pair, None] = {(row.prompt, row.reply): None for row in rows}
+    if SIDES.keys() & set(suite.measures):
+        wanted |= dict.fromkeys(pair for row in rows for pair in sides(row))
     for row, some in zip(rows, options, strict=bool(options)):
         wanted |= {pair: None for option in some for pair in ((row.prompt, option), ((), option))}
     found = ask_each(model.reply_logprobs, list(wanted), track)

@@ -5,7 +5,7 @@ And the round trip: a row as we render it against the base's own chat template o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from llmops.core.dataset import Row
@@ -14,6 +14,7 @@ from llmops.core.views import RoundTrip
 from llmops.lm.render import Example, Renderer
 
 SHOWN = 5
+MOST_LEFT_OUT = 0.1  # a share of the rows: more than that is no tail of odd rows
 
 
 def refuse(rows: Sequence[Row], examples: Sequence[Example], renderer: Renderer) -> None:
@@ -31,6 +32,23 @@ def refuse(rows: Sequence[Row], examples: Sequence[Example], renderer: Renderer)
     raise RequestError(
         f"{len(bad):,} of {len(rows):,} rows {wrong}: {where}{more}{others}",
         "see one with 'llmops inspect DATASET --row N'; mend the rows, or take a base whose template closes its turns",
+    )
+
+
+def refuse_losses(left_out: Collection[str], row_tokens: Sequence[int], max_tokens: int) -> None:
+    """Raise `RequestError` where so many rows would lose their answer to `max_tokens` that the rest is another set.
+
+    `left_out` are the ids of the longer rows: they are left out whole, never cut. A tail of odd ones is a decision of
+    the plan, which lists them.
+    """
+    if len(left_out) <= MOST_LEFT_OUT * len(row_tokens):
+        return
+    rows = ", ".join(list(left_out)[:SHOWN])
+    rows += f" and {len(left_out) - SHOWN:,} more" if len(left_out) > SHOWN else ""
+    raise RequestError(
+        f"{len(left_out):,} of {len(row_tokens):,} rows are longer than {max_tokens} tokens and would lose their "
+        f"answer: {rows}",
+        f"raise training.max_tokens (the longest row has {max(row_tokens)}), leave it open, or shorten the rows",
     )
 
 

@@ -104,12 +104,11 @@ class LocalModel:
             found[index] = (self._sum_logprobs(hidden_TD[before], replies[index]), len(replies[index]))
         return found
 
-    def reply_gains(self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track = silent) -> list[float]:
-        """By how many nats each reply is likelier than it was to the base, which is loaded for it."""
-        if self.base is None:
-            return [0.0] * len(pairs)
-        now, before = self.reply_logprobs(pairs, track), self.base().reply_logprobs(pairs, track)
-        return [nats - start for (nats, _), (start, _) in zip(now, before, strict=True)]
+    def base_logprobs(
+        self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track = silent
+    ) -> list[tuple[float, int]] | None:
+        """The same by the base, which is loaded for it; None where this is one."""
+        return self.base().reply_logprobs(pairs, track) if self.base else None
 
     def text_logprobs(self, texts: Sequence[str], track: Track = silent) -> list[tuple[float, int]]:
         """(sum of log-probabilities in nats, tokens) of each running text, its end token not counted.

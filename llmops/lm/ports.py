@@ -37,8 +37,10 @@ class ScoringModel(Protocol):
         """(sum of log-probabilities in nats, tokens) of each reply with its end token; prompt () is no context."""
         ...
 
-    def reply_gains(self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track) -> list[float]:
-        """By how many nats each reply is likelier than it was to the base: 0 where the model is a base."""
+    def base_logprobs(
+        self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track
+    ) -> list[tuple[float, int]] | None:
+        """The same by the base that this model was tuned from; None where it is a base itself."""
         ...
 
     def text_logprobs(self, texts: Sequence[str], track: Track) -> list[tuple[float, int]]:

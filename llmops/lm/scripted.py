@@ -53,10 +53,9 @@ class ScriptedModel:
         tracked = track(pairs, "scoring replies", len(pairs))
         return [(self.logprob(prompt, reply), len(reply.split()) + 1) for prompt, reply in tracked]
 
-    def reply_gains(self, pairs: Sequence[tuple[Prompt, str]], track: Track = silent) -> list[float]:
-        """`logprob` of each reply, less that of `one_bit_a_byte`, which is the base here."""
-        tracked = track(pairs, "scoring replies", len(pairs))
-        return [self.logprob(prompt, reply) - one_bit_a_byte(prompt, reply) for prompt, reply in tracked]
+    def base_logprobs(self, pairs: Sequence[tuple[Prompt, str]], track: Track = silent) -> list[tuple[float, int]]:
+        """The base here is `one_bit_a_byte`."""
+        return ScriptedModel(self.replies).reply_logprobs(pairs, track)
 
     def text_logprobs(self, texts: Sequence[str], track: Track = silent) -> list[tuple[float, int]]:
         """`logprob` of each text after nothing, and its words."""

@@ -3,21 +3,28 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.gate import inflation_of
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
-from llmops.pipeline.look import inspect_reply, inspect_row, inspect_set, listing, outcome, show
+from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
+from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
+from llmops.pipeline.seeds import train_seeds
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
     "ask_held_out",
+    "card",
     "chat",
     "compare",
+    "correct",
     "curate",
     "evaluate",
     "feedback",
     "health",
+    "inflation_of",
+    "inspect_dropped",
     "inspect_reply",
     "inspect_row",
     "inspect_set",
@@ -40,4 +47,6 @@ __all__ = [
     "side_by_side",
     "stop",
     "train",
+    "train_seeds",
+    "write_note",
 ]

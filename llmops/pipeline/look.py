@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from llmops.core.dataset import DatasetManifest, Message
+from llmops.core.dataset import DatasetManifest, DroppedRow, Message
 from llmops.core.errors import RequestError
 from llmops.core.outcome import Outcome
 from llmops.core.plan import Plan
@@ -50,6 +50,17 @@ def inspect_row(dataset: str, number: int, base: str | None, at: Workspace) -> R
         round_trip=round_trip(row, example, renderer),
         rejected=row.rejected,
     )
+
+
+def inspect_dropped(dataset: str, step: str, at: Workspace) -> list[DroppedRow]:
+    """The rows that were read for a data set and dropped by a step (by any, for `all`), each with its reason."""
+    from llmops.data.ledger import dropped_rows
+
+    rows = dropped_rows(dataset, at)
+    steps = dict.fromkeys(row.step for row in rows)
+    if step != "all" and step not in steps:
+        raise RequestError(f"no row was dropped by {step!r}", f"steps that dropped some: {', '.join(steps) or 'none'}")
+    return [row for row in rows if step in ("all", row.step)]
 
 
 def inspect_set(dataset: str, base: str | None, at: Workspace) -> SetView:

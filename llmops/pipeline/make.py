@@ -13,17 +13,26 @@ from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.run import Run, RunEvent
+from llmops.pipeline.gate import check_before_training
 from llmops.store.files import building
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.data.new import Look
+    from llmops.data.objects import Rows
 
 
-def new(file: Path, name: str | None, at: Workspace, columns: dict[str, str] | None = None) -> tuple[Look, str]:
-    """Look at a file of rows; (what was found, a recipe for it as YAML). `columns` says which column is what."""
+def new(
+    rows: Path | str | Rows, name: str | None, at: Workspace, columns: dict[str, str] | None = None
+) -> tuple[Look, str]:
+    """Look at rows; (what was found, a recipe for them as YAML). `columns` says which column is what.
+
+    `rows` is a file; or a `datasets.Dataset`, a table or a list of dictionaries, which the workspace then keeps.
+    """
     from llmops.data.new import draft, look, recipe_yaml
+    from llmops.data.objects import keep_rows
 
+    file = Path(rows) if isinstance(rows, Path | str) else keep_rows(rows, at.root / "uploads")
     found = look(file, **(columns or {}))
     return found, recipe_yaml(draft(found, name))
 
@@ -36,10 +45,13 @@ def load(path_or_name: str, sets: Sequence[str], at: Workspace, search: Sequence
 
 
 def prepare(recipe: Recipe, at: Workspace) -> DatasetManifest:
-    """Fetch, read, clean and deal the rows of a recipe."""
+    """Fetch, read, clean, deal and review the rows of a recipe; their card is written beside them."""
     from llmops.data.prepare import prepare as prepare_rows
+    from llmops.pipeline.people import card
 
-    return prepare_rows(recipe, at)
+    manifest = prepare_rows(recipe, at)
+    at.world.say(f"data card: {card(manifest.id, at, recipe)}")
+    return manifest
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishes = Wishes()) -> Plan:
@@ -109,6 +121,7 @@ def _begun(plan: Plan, at: Workspace, resume: str | None) -> str:
     if resume is not None:
         run_id = at.run(resume).id
     else:
+        check_before_training(plan, at)
         moment = at.world.clock()
         run_id = f"{moment:%Y%m%d}-{plan.recipe.name}-{moment:%H%M%S}{secrets.token_hex(2)}"
         data = {"name": plan.recipe.name, "plan": plan.id, "dataset": plan.dataset, "steps": plan.knobs.steps}

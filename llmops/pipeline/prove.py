@@ -11,9 +11,7 @@ from llmops.core.proof import CheckResult, Proof, Size
 from llmops.store.workspace import Workspace
 
 # What can be proved, and the module whose `checks(size, at)` yields a result for each check.
-PROOFS: dict[str, str] = {
-    "training": "llmops.training.prove",
-}
+PROOFS: dict[str, str] = {"data": "llmops.data.prove", "training": "llmops.training.prove"}
 
 
 def prove(what: Sequence[str], at: Workspace, size: Size = "ci") -> Proof:

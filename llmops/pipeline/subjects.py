@@ -13,6 +13,7 @@ from llmops.core.plan import Plan
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
 from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion
+from llmops.pipeline.gate import check_report
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def measure(subject: Subject, plan: Plan, folder: Path, at: Workspace, asked: Pl
     else:
         raise RequestError(f"{subject.ref} picks labels, and {asked.recipe.name} wants replies", "evaluate a tuned one")
     at.put(report)
+    check_report(report, plan, at)
     return report
 
 
@@ -79,7 +81,8 @@ def fit_cheap_rows(
     task = plan.recipe.task
     if not isinstance(task, Classify):
         raise RequestError("cheap rows are fitted for labels only", "register the tuned report")
-    model, rows, words = open_model(plan, None, at.world), at.rows(plan.dataset, "train"), None
+    model, words = open_model(plan, None, at.world), None
+    rows = [row for row in at.rows(plan.dataset, "train") if row.label is not None]  # rows to replay have none
     if (listed := plan.recipe.baselines.word_list) is not None:
         if listed not in DATA:
             raise RequestError(f"there is no word list {listed!r} in the catalogue", "see 'llmops list catalogue'")

@@ -14,12 +14,13 @@ from llmops.core.outcome import EndpointCheck, SideBySide
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.serving import Exchange, Feedback, Sampling
-from llmops.core.tasks import Classify
+from llmops.core.tasks import Classify, Continue, Task
 from llmops.pipeline.subjects import label_chances, served, subject_of
 from llmops.store.ledger import Ledger
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    from llmops.lm.model import LocalModel
     from llmops.serving.serve import ServeSettings
     from llmops.serving.session import ChatSession
 
@@ -34,15 +35,15 @@ def predict(ref: str, in_path: Path, out_path: Path, at: Workspace, column: str 
     texts = [row[text_column(in_path, rows, column)] for row in rows]
     subject, plan, folder = subject_of(ref, at)
     task = plan.recipe.task
-    prompts = [ask(task, text) for text in texts]
     answers: list[dict[str, str | float]] = []
     if isinstance(task, Classify):
+        prompts = [ask(task, text) for text in texts]
         for chances in label_chances(subject, plan, folder, texts, prompts, at):
             best = int(chances.argmax())
             answers.append({"label": task.labels[best], "probability": round(float(chances[best]), 4)})
     else:
         model = open_model(plan, folder, at.world, "float32")
-        answers = [{"answer": text} for text in model.reply(prompts, Sampling(), at.world.track)]
+        answers = [{"answer": text} for text in _answers(model, task, texts, Sampling(), at)]
     write_predictions(out_path, rows, [{**answer, "version": subject.ref} for answer in answers])
     return len(rows)
 
@@ -117,18 +118,26 @@ def ask_held_out(version_ref: str, at: Workspace) -> EndpointCheck:
 
 def side_by_side(run_ref: str, at: Workspace) -> list[SideBySide]:
     """The recipe's prompts, answered greedily by the base and by the tuned model."""
-    from llmops.data.mapping import ask
     from llmops.planning.bases import open_model
 
     run = at.run(run_ref)
     plan = at.get(Plan, run.plan)
-    prompts = [ask(plan.recipe.task, text) for text in plan.recipe.evaluation.prompts]
+    task, prompts = plan.recipe.task, plan.recipe.evaluation.prompts
     sides = [
-        open_model(plan, adapter, at.world, "float32").reply(prompts, Sampling(max_tokens=48), at.world.track)
-        for adapter in (None, at.run_folder(run.id) / "adapter")
+        _answers(open_model(plan, tuned, at.world, "float32"), task, prompts, Sampling(max_tokens=48), at)
+        for tuned in (None, at.run_folder(run.id) / "adapter")
     ]
-    rows = zip(plan.recipe.evaluation.prompts, *sides, strict=True)
+    rows = zip(prompts, *sides, strict=True)
     return [SideBySide(prompt=prompt, base=base, tuned=tuned) for prompt, base, tuned in rows]
+
+
+def _answers(model: LocalModel, task: Task, texts: Sequence[str], sampling: Sampling, at: Workspace) -> list[str]:
+    """What a model says to each text, in the form that it was trained on."""
+    from llmops.data.mapping import ask
+
+    if isinstance(task, Continue):
+        return model.go_on(texts, sampling, at.world.track)
+    return model.reply([ask(task, text) for text in texts], sampling, at.world.track)
 
 
 def health(name: str, at: Workspace, keep: bool = True) -> HealthReport:

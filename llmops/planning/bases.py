@@ -121,6 +121,9 @@ def shape_of(folder: Path, parameters: int) -> BaseShape:
             positions=config["max_position_embeddings"],
             block_parameters=parameters - embedding * (1 if tied else 2),
             parameters=parameters,
+            head_size=config.get("head_dim") or 0,
+            key_heads=config.get("num_key_value_heads") or 0,
+            sandwiched=str(config.get("model_type", "")).startswith("gemma3"),
         )
     except KeyError as error:
         known = json.dumps(sorted(config))

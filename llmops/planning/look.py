@@ -39,6 +39,7 @@ def look(
     renderer = Renderer(tokenizer, template)
     refuse(rows, [renderer.row(row) for row in rows], renderer)
     taught = lessons(renderer, list(world.track(rows, "reading rows", len(rows))), recipe.objective)
+    learned = sum(len(example.places) for lesson in taught for example in lesson.examples)
     return Looked(
         machine=machine.look(wishes.device),
         base=base.record,
@@ -50,4 +51,5 @@ def look(
         heldout_ids=[row.id for row in heldout],
         start=read_start(*start, base.record) if start else None,
         row_tokens=[lesson.tokens for lesson in taught],
+        learned_share=learned / max(1, sum(lesson.tokens for lesson in taught)),
     )

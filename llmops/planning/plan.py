@@ -11,17 +11,18 @@ from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
 from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes
 from llmops.core.recipe import Recipe
+from llmops.lm.check import refuse_losses
 from llmops.lm.lessons import window_sizes
 from llmops.lm.pack import pack_tokens
-from llmops.planning.cost import BaseShape, memory_bytes, seconds_of
+from llmops.planning.cost import BaseShape, seconds_of
 from llmops.planning.decide import Decisions
+from llmops.planning.memory import memory_bytes
 from llmops.planning.method import decide_method, decide_objective, decide_optimiser, work_of
 from llmops.planning.start import Start, decide_start
 from llmops.planning.watching import set_aside, watch
 
 CPU_BUDGET_S = 140.0
 FAST_BFLOAT16 = 1.3
-MOST_LEFT_OUT = 0.1  # a share of the rows: more than that is no tail of odd rows
 WINDOW_TOKENS = 512
 EPOCHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 4.0)
 
@@ -40,6 +41,7 @@ class Looked:
     row_groups: Sequence[str] = ()
     heldout_ids: Sequence[str] = ()
     start: Start | None = None
+    learned_share: float = 1.0  # of the tokens of a row, as a rule: what goes through the head
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wishes) -> Plan:
@@ -51,7 +53,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     _processes(decide, recipe, machine, wishes)
     precision = _precision(decide, recipe, machine)
     max_tokens, left_out = _length(decide, recipe, looked)
-    _refuse_losses(looked, max_tokens, left_out)
+    refuse_losses(left_out, looked.row_tokens, max_tokens)
     short = [place for place, row in enumerate(looked.row_ids) if row not in left_out]
     aside = set_aside(recipe, looked, short)
     unlearned = {*left_out, *aside}
@@ -65,14 +67,7 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
         "eager" if on_cpu and max_tokens <= 512 else "sdpa",
         "plain matrix products are faster for short rows on a CPU" if on_cpu else "fused kernels are faster here",
     )
-    decide.take(
-        "template",
-        None,
-        looked.template,
-        "the base's own chat template"
-        if looked.template == "base"
-        else "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'",
-    )
+    _template(decide, looked)
     start = looked.start
     method = (
         decide_start(decide, recipe, start) if start else decide_method(decide, recipe, str(device), looked.targets)
@@ -108,6 +103,13 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     )
 
 
+def _template(decide: Decisions, looked: Looked) -> None:
+    because = "the base's own chat template"
+    if looked.template == "plain":
+        because = "this base has no chat template, so turns begin with the lines '### User' and '### Assistant'"
+    decide.take("template", None, looked.template, because)
+
+
 def _processes(decide: Decisions, recipe: Recipe, machine: Machine, wishes: Wishes) -> None:
     """How many processes, and what each gets of this machine."""
     processes = decide.take("processes", wishes.processes, 1, "one process has all threads of this machine to itself")
@@ -132,7 +134,7 @@ def _fit_memory(
         decide.take("pack_tokens", None, tokens, because)
         plain = {field: decision.value for field, decision in decide.made.items() if "." not in field}
         knobs = Knobs.model_validate({**plain, **choices})
-        needed = memory_bytes(looked.shape, knobs, longest_rows)
+        needed = memory_bytes(looked.shape, knobs, longest_rows, looked.learned_share)
         allowed = min(machine.free_bytes, asked or machine.free_bytes) // knobs.processes
         if needed <= allowed:
             return knobs, needed
@@ -180,19 +182,6 @@ def _length(decide: Decisions, recipe: Recipe, looked: Looked) -> tuple[int, tup
     )
     pairs = zip(looked.row_ids, looked.row_tokens, strict=True)
     return value, tuple(row for row, tokens in pairs if tokens > value)
-
-
-def _refuse_losses(looked: Looked, max_tokens: int, left_out: Sequence[str]) -> None:
-    """Raise `RequestError` where so many rows would lose their answer that the rest is another data set."""
-    if len(left_out) <= MOST_LEFT_OUT * len(looked.row_ids):
-        return
-    longest = max(looked.row_tokens)
-    rows = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5:,} more" if len(left_out) > 5 else "")
-    raise RequestError(
-        f"{len(left_out):,} of {len(looked.row_ids):,} rows are longer than {max_tokens} tokens and would lose their "
-        f"answer: {rows}",
-        f"raise training.max_tokens (the longest row has {longest}), leave it open, or shorten the rows",
-    )
 
 
 def _batch(decide: Decisions, recipe: Recipe, rows: int) -> int:

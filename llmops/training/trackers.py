@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ class Tracking:
         if self._tracker is None:
             return
         try:
-            getattr(self._tracker, what)(*values, **named)
+            with redirect_stdout(sys.stderr):  # some talk there, where --json has one document
+                getattr(self._tracker, what)(*values, **named)
         except Exception as error:  # each tracker raises its own kinds; none of them is worth a training
             self._say(f"the tracker failed ({type(error).__name__}: {error}); the run goes on without it")
             self._tracker = None
@@ -112,8 +114,9 @@ def tracking(plan: Plan, run_id: str, at: Workspace, first: bool = True) -> Iter
     folder = at.root / "trackers" / name
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        tracker = TRACKERS[name](plan.recipe.name, run_id, folder.resolve(), where)
-        tracker.start()
+        with redirect_stdout(sys.stderr):
+            tracker = TRACKERS[name](plan.recipe.name, run_id, folder.resolve(), where)
+            tracker.start()
     except Exception as error:  # each tracker raises its own kinds
         raise LlmopsError(f"tracker {name} does not open: {error}", "leave out --tracker, or repair it") from error
     open_one = Tracking(tracker, at.world.say)

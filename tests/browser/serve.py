@@ -110,39 +110,9 @@ def fake_makers(words: str) -> tuple[Any, ...]:
     return load, new, stop
 
 
-def fake_pipeline(words: str) -> types.ModuleType:
-    """The verbs that the app calls, over the real workspace but without a model."""
-    from llmops.core.health import HealthReport, Window
-    from llmops.core.outcome import Outcome
-    from llmops.core.serving import Feedback
+def fake_lookers(words: str) -> tuple[Any, ...]:
+    """The verbs that look at tokens."""
     from llmops.core.views import RoundTrip, RowView, SetView, TokenView
-    from llmops.store.files import read_json
-
-    def health(name: str, at: Any, keep: bool = True) -> Any:
-        window = Window(
-            since=None,
-            until=at.world.clock(),
-            requests=12,
-            errors=0,
-            prompt_tokens=90,
-            answer_tokens=240,
-            thumbs_up=3,
-            thumbs_down=1,
-            edits=1,
-        )
-        found = (f"12 requests since the promotion, no error. {words}", "Half of the answers took less than 0.4 s.")
-        return HealthReport(name=name, version=f"{name}:2", now=window, before=window, findings=found)
-
-    def outcome(run_ref: str, at: Any) -> Any:
-        return Outcome.model_validate(read_json(at.run_folder(run_ref) / "outcome.json"))
-
-    def chat(ref: str, at: Any) -> Any:
-        return FakeChat(ref, at, words)
-
-    def feedback(exchange: str, thumb: str | None, edit: str | None, at: Any) -> Any:
-        said = Feedback(exchange=exchange, thumb=thumb, edit=edit, author=at.world.author, at=at.world.clock())
-        at.ledger.append(said, "tone", exchange)
-        return said
 
     def tokens(text: str) -> list[Any]:
         parts = [part + " " for part in text.split(" ")]
@@ -179,8 +149,44 @@ def fake_pipeline(words: str) -> types.ModuleType:
         trips = {"end_trained": 9, "round_trips": 9, "same": 8, "first_other": 3}
         return SetView(dataset=dataset, base=f"{base} {words}", faults={f"begin twice {words}": 1}, **numbers, **trips)
 
+    return inspect_reply, inspect_row, inspect_set
+
+
+def fake_pipeline(words: str) -> types.ModuleType:
+    """The verbs that the app calls, over the real workspace but without a model."""
+    from llmops.core.health import HealthReport, Window
+    from llmops.core.outcome import Outcome
+    from llmops.core.serving import Feedback
+    from llmops.store.files import read_json
+
+    def health(name: str, at: Any, keep: bool = True) -> Any:
+        window = Window(
+            since=None,
+            until=at.world.clock(),
+            requests=12,
+            errors=0,
+            prompt_tokens=90,
+            answer_tokens=240,
+            thumbs_up=3,
+            thumbs_down=1,
+            edits=1,
+        )
+        found = (f"12 requests since the promotion, no error. {words}", "Half of the answers took less than 0.4 s.")
+        return HealthReport(name=name, version=f"{name}:2", now=window, before=window, findings=found)
+
+    def outcome(run_ref: str, at: Any) -> Any:
+        return Outcome.model_validate(read_json(at.run_folder(run_ref) / "outcome.json"))
+
+    def chat(ref: str, at: Any) -> Any:
+        return FakeChat(ref, at, words)
+
+    def feedback(exchange: str, thumb: str | None, edit: str | None, at: Any) -> Any:
+        said = Feedback(exchange=exchange, thumb=thumb, edit=edit, author=at.world.author, at=at.world.clock())
+        at.ledger.append(said, "tone", exchange)
+        return said
+
     module = types.ModuleType("llmops.pipeline")
-    verbs = (health, outcome, chat, feedback, inspect_reply, inspect_row, inspect_set, *fake_makers(words))
+    verbs = (health, outcome, chat, feedback, *fake_lookers(words), *fake_makers(words))
     vars(module).update({verb.__name__: verb for verb in verbs})
     return module
 

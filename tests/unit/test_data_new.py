@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,46 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
     assert draft(seen).name == "my-rows" and draft(seen, "tone-2").name == "tone-2"
     with pytest.raises(RequestError, match="is no name"):
         draft(seen, "My Tone")
+
+
+def test_rows_that_a_program_holds_are_kept_in_the_workspace_and_the_recipe_runs(tmp_path: Path) -> None:
+    import pandas
+    from datasets import Dataset, DatasetDict
+
+    import llmops
+
+    at = Workspace.find(tmp_path / "ws", Surroundings())
+    rows = [{"text": sentence(n), "label": "ab"[n % 2]} for n in range(60)]
+    odd_rows = Dataset.from_list(rows).filter(lambda row: row["label"] == "a", keep_in_memory=True)
+    seen, text = llmops.new(Dataset.from_list(rows), "held", at)
+    assert seen.shape == Labelled() and seen.rows == 60
+    manifest = prepare(parse_recipe(text, "x"), at)
+    assert manifest.rows_read == 60 and manifest.name == "held"
+    for same in (rows, pandas.DataFrame(rows)):
+        assert llmops.new(same, "again", at)[0].rendered == seen.rendered
+    with pytest.raises(RequestError, match="2 sets of rows"):
+        llmops.new(DatasetDict(train=odd_rows, test=odd_rows), "two", at)
+    with pytest.raises(RequestError, match="is no table of rows"):
+        llmops.new(7, "seven", at)
+
+
+FORMS: dict[str, tuple[str, Callable[[int], dict[str, object]]]] = {
+    "preference": ("dpo", lambda n: {"prompt": sentence(n), "chosen": sentence(n + 1), "rejected": sentence(n + 2)}),
+    "thumbs": ("kto", lambda n: {"prompt": sentence(n), "completion": sentence(n + 99), "label": n % 2 == 0}),
+    "sharegpt": ("sft", lambda n: {"turns": [{"from": "human", "value": sentence(n)}, {"from": "gpt", "value": "ho"}]}),
+    "alpaca": ("sft", lambda n: {"instruction": sentence(n), "input": sentence(n + 70), "output": sentence(n + 140)}),
+    "labelled": ("sft", lambda n: {"data": {"text": sentence(n)}, "marks": [{"choice": "ab"[n % 2]}]}),
+    "rated": ("sft", lambda n: {"text": sentence(n), "score": n / 10}),
+    "text": ("sft", lambda n: {"body": sentence(n)}),
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_every_shape_is_recognised_and_its_recipe_prepares(tmp_path: Path, kind: str) -> None:
+    objective, row = FORMS[kind]
+    recipe = draft(look(lines(tmp_path / "a.jsonl", [row(n) for n in range(60)])))
+    shape = recipe.data.sources[0].shape
+    assert shape is not None and (shape.kind, recipe.objective.kind) == (kind, objective)
+    again = parse_recipe(recipe_yaml(recipe), "x")
+    assert again == recipe
+    assert prepare(again, Workspace.find(tmp_path / "ws", Surroundings())).rows_train > 0

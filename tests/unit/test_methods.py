@@ -130,8 +130,8 @@ def test_a_tuned_prompt_is_not_merged_but_answers_and_scores(tiny_base: Path, tm
     model = LocalModel.open(tiny_base, tmp_path / "adapter", "float32", "cpu", "base", 1)
     prompt = (Message(role="user", content="the cat 1 sat on"),)
     assert model.probe([prompt], ("bad", "good")).logprobs_NK.shape == (1, 2)
-    ((gain,),) = (model.reply_gains([(prompt, "good")]),)
-    assert gain > 0
+    before = model.base_logprobs([(prompt, "good")])
+    assert before is not None and model.reply_logprobs([(prompt, "good")])[0] > before[0]
 
 
 @pytest.mark.parametrize("name", ["lora", "dora", "ia3", "prompt tuning"])

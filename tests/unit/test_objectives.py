@@ -14,7 +14,7 @@ from llmops import pipeline
 from llmops.core.dataset import Message, Row
 from llmops.core.errors import RequestError
 from llmops.core.method import DPO, KTO, ORPO, SFT, LoRA, Objective, Training
-from llmops.core.plan import Plan
+from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, Preference, Source, Thumbs
 from llmops.core.tasks import Continue, Reply
@@ -28,6 +28,7 @@ from tests.benchmarks import objectives as referee
 from tests.unit import sample_values
 
 U, A = "user", "assistant"
+ONE = Wishes(threads=1)  # on a tiny model two threads wait for each other more than they work
 
 
 def row(number: int, *turns: tuple[str, str], **more: object) -> Row:
@@ -175,9 +176,9 @@ def thumb_rows(number: int) -> list[dict[str, object]]:
 def test_the_whole_life_with_preferences_ends_with_a_model_that_sides_with_people(
     objective: Objective, workspace: Workspace, tiny_base: Path, tmp_path: Path
 ) -> None:
-    rows = thumb_rows(120) if isinstance(objective, KTO) else preference_rows(80)
+    rows = thumb_rows(90) if isinstance(objective, KTO) else preference_rows(60)
     file = write_jsonl(tmp_path / "rows.jsonl", list(rows))
-    found = pipeline.run(recipe_of(objective, tiny_base, file), workspace)
+    found = pipeline.run(recipe_of(objective, tiny_base, file, epochs=3), workspace, ONE)
     lines = {line.metric: line for line in found.comparisons if line.baseline == "base"}
     assert found.more_scores["base"]["reward_accuracy"].value == 0.5  # every row is a tie: nothing has changed
     assert found.more_scores["tuned"]["reward_accuracy"].value > 0.8
@@ -193,7 +194,7 @@ def test_the_starting_point_is_computed_once_and_a_damaged_or_foreign_one_is_not
 ) -> None:
     file = write_jsonl(tmp_path / "rows.jsonl", list(preference_rows(60)))
     recipe = recipe_of(DPO(), tiny_base, file, epochs=2)
-    plan = pipeline.plan(recipe, pipeline.prepare(recipe, workspace), workspace)
+    plan = pipeline.plan(recipe, pipeline.prepare(recipe, workspace), workspace, ONE)
     read: list[str] = []
 
     def counting(items, what, total=None):  # type: ignore[no-untyped-def]
@@ -220,7 +221,7 @@ def test_a_preference_run_stopped_on_the_way_resumes_to_the_hash_of_the_uninterr
 ) -> None:
     file = write_jsonl(tmp_path / "rows.jsonl", list(thumb_rows(60)))
     recipe = recipe_of(KTO(), tiny_base, file, epochs=2)
-    plan = pipeline.plan(recipe, pipeline.prepare(recipe, workspace), workspace)
+    plan = pipeline.plan(recipe, pipeline.prepare(recipe, workspace), workspace, ONE)
     whole = pipeline.train(plan, workspace)
 
     def stopping(items, what, total=None):  # type: ignore[no-untyped-def]
@@ -247,7 +248,7 @@ def test_continued_pretraining_walks_its_whole_life(workspace: Workspace, tiny_b
         method=LoRA(rank=4),
         training=Training(epochs=4, batch_rows=8, learning_rate=0.01, max_tokens=40),
     )
-    found = pipeline.run(recipe, workspace)
+    found = pipeline.run(recipe, workspace, ONE)
     assert found.scores["tuned"].value < 0.7 * found.scores["base"].value
     plan = workspace.get(Plan, found.plan)
     assert plan.knobs.max_tokens == 40 and plan.left_out == ()

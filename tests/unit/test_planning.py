@@ -7,12 +7,13 @@ from pydantic import ValidationError
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
-from llmops.core.method import Training
-from llmops.core.plan import BaseModelRecord, Machine, Plan, Wishes, leaves
+from llmops.core.method import FullTuning, Training
+from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes, leaves
 from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, Source
 from llmops.core.tasks import Classify
 from llmops.planning.cost import BaseShape
+from llmops.planning.memory import memory_bytes, memory_terms
 from llmops.planning.plan import Looked, plan
 
 MACHINE = Machine(
@@ -99,5 +100,29 @@ def test_what_cannot_fit_is_refused_with_the_way_out() -> None:
 
 def test_rows_that_are_all_too_long_are_refused() -> None:
     recipe = RECIPE.replace(training=Training(max_tokens=20))
-    with pytest.raises(RequestError, match="short enough"):
+    with pytest.raises(RequestError, match="would lose their answer"):
         plan(recipe, MANIFEST, looked([50] * 1000), Wishes())
+
+
+def terms(knobs: Knobs, rows: list[int], share: float = 0.1, shape: BaseShape = SHAPE) -> dict[str, int]:
+    return memory_terms(shape, knobs, rows, share)
+
+
+def test_memory_grows_with_what_is_kept_and_with_nothing_else() -> None:
+    knobs = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes()).knobs
+    usual = terms(knobs, [50] * 16)
+    assert sum(usual.values()) == memory_bytes(SHAPE, knobs, [50] * 16, 0.1)
+    assert all(value >= 0 for value in usual.values())
+    # A longer batch than a pack is several packs; a row that is longer than a pack is one of its own.
+    assert terms(knobs, [50] * 1000) == terms(knobs, [50] * 2000)
+    assert terms(knobs, [knobs.pack_tokens * 2])["activations"] > terms(knobs, [knobs.pack_tokens])["activations"]
+    assert terms(knobs, [50] * 16, share=0.5)["head"] >= usual["head"]
+    again = terms(knobs.replace(gradient_checkpointing=True), [50] * 16)
+    assert again["activations"] * SHAPE.layers == usual["activations"] and again["checkpoints"] > 0
+
+
+def test_full_tuning_holds_every_weight_four_times() -> None:
+    knobs = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes()).knobs.replace(precision="float32")
+    full = terms(knobs.replace(method=FullTuning()), [50] * 16)
+    assert full["weights"] + full["trained"] == 16 * SHAPE.parameters
+    assert terms(knobs, [50] * 16)["trained"] < full["trained"] / 100

@@ -16,7 +16,7 @@ from llmops.core.context import Surroundings
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.sources import Conversation, Labelled
 from llmops.store import sources
-from llmops.store.catalogue import BASES, DATA
+from llmops.store.catalogue import BASES, DATA, Entry, Part
 from llmops.store.sources import fetch
 
 WORLD = Surroundings(author="tester")
@@ -241,3 +241,30 @@ def test_the_catalogue_is_pinned_and_its_rows_say_how_they_map() -> None:
         assert entry.row is None or entry.row.from_ == name
     rows = {name: entry.row.shape for name, entry in DATA.items() if entry.row is not None}
     assert [type(shape) for shape in rows.values()] == [Labelled] * 4 + [Conversation]
+
+
+def joined(cache: Path, pieces: list[bytes], whole: str) -> Entry:
+    """An entry whose file lies in pieces in packages of the cache."""
+    parts = tuple(
+        Part(f"pypi:big-part{number}==1!data/big.gguf.part0{number}", put_package(cache, content))
+        for number, content in enumerate(
+            archive({f"data/big.gguf.part0{number}": piece}) for number, piece in enumerate(pieces)
+        )
+    )
+    return Entry("pypi:big==1", whole, "MIT", "in pieces", parts=parts)
+
+
+def test_a_file_in_pieces_is_joined_in_order_and_held_to_the_sha256_of_the_whole(cache: Path) -> None:
+    pieces = [b"one ", b"two ", b"three"]
+    entry = joined(cache, pieces, sha256(b"one two three"))
+    found = fetch(entry.address, entry.sha256, WORLD, entry)
+    assert found.path.read_bytes() == b"one two three" and found.path.name == "big.gguf"
+    assert (found.address, found.sha256) == ("pypi:big==1", entry.sha256)
+    assert fetch(entry.address, entry.sha256, WORLD, entry) == found
+
+
+def test_pieces_in_the_wrong_order_or_changed_give_nothing(cache: Path) -> None:
+    entry = joined(cache, [b"two ", b"one "], sha256(b"one two "))
+    with pytest.raises(LlmopsError, match="has sha256"):
+        fetch(entry.address, entry.sha256, WORLD, entry)
+    assert not [path for path in (cache / "joined").rglob("*") if path.is_file()]

@@ -122,3 +122,14 @@ def test_a_method_that_the_adapter_has_not_is_refused(
         with pytest.raises(RequestError, match="the recipe asks for method"):
             planned(starting(recipe, first, tmp_path, method=method), workspace)
     planned(starting(recipe, first, tmp_path, method=LoRA(rank=4)), workspace)
+
+
+def test_seeds_are_runs_of_their_own_side_by_side(recipe: Recipe, workspace: Workspace) -> None:
+    plan = planned(recipe, workspace)
+    found = pipeline.train_seeds(plan, 3, workspace)
+    assert [one.seed for one in found.runs] == [0, 1, 2]
+    runs = [workspace.run(one.run) for one in found.runs]
+    assert len({run.adapter_sha256 for run in runs}) == 3 and runs[0].plan == plan.id
+    values = [one.score.value for one in found.runs]
+    assert found.mean == pytest.approx(sum(values) / 3) and found.deviation >= 0
+    assert all(one.heldout_loss_nats == workspace.steps(one.run)[-1].heldout_loss_nats for one in found.runs)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmops.data.steps.signs import Signs
+from llmops.data.steps.signs import Signs, distinct
 
 BATCH_ELEMENTS = 2**20
 U64 = np.uint64
@@ -27,7 +27,7 @@ class Sets:
         how many elements each set has."""
         chunk_of = np.searchsorted(self.first_rows, rows, side="right") - 1
         keys = []
-        for chunk in np.unique(chunk_of):
+        for chunk in distinct(chunk_of).tolist():
             places = np.flatnonzero(chunk_of == chunk)
             counts = self.counts[self.first_rows[chunk] : self.first_rows[chunk + 1]]
             ends = np.cumsum(counts).reshape(counts.shape)
@@ -37,7 +37,7 @@ class Sets:
             at = np.repeat(starts - np.r_[0, np.cumsum(lengths)[:-1]], lengths) + np.arange(lengths.sum())
             values = self.signs.parts[chunk]["pairs"][at].astype(U64)
             keys.append(np.repeat(places.astype(U64), lengths) << U64(32) | values)
-        found = np.unique(np.concatenate(keys)) if keys else np.empty(0, U64)
+        found = distinct(np.concatenate(keys)) if keys else np.empty(0, U64)
         return found, np.bincount((found >> U64(32)).astype(np.int64), minlength=len(rows))
 
 

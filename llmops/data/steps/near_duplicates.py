@@ -14,7 +14,7 @@ from llmops.core.cleaning import NearDuplicates
 from llmops.data.mapping import Example
 from llmops.data.steps.jaccard import Sets, alike
 from llmops.data.steps.shingles import Shingles, shingles
-from llmops.data.steps.signs import Signs, hash64, id_of_number, number_of_id
+from llmops.data.steps.signs import Signs, distinct, hash64, id_of_number, number_of_id
 
 # 32 bands of 4 hashes: rows of Jaccard index 0.6 share a band with probability 0.988, of 0.3 with 0.23, of 0.05 with
 # 0.0002.
@@ -72,16 +72,21 @@ def parts_of(row: Example) -> tuple[str, str]:
 
 
 def _bands(hashes: np.ndarray, row_starts: np.ndarray, rows: int) -> np.ndarray:
-    """Band keys, (BANDS, rows): the smallest of the permuted hashes of a row, four permutations a key."""
+    """Band keys of rows, (BANDS, rows); 0 for a row without words."""
     keys = np.zeros((BANDS, rows), np.uint64)
     filled = np.diff(np.r_[row_starts, len(hashes)]) > 0
-    starts = row_starts[filled]
-    if len(starts):
-        for place, multiplier in enumerate(MULTIPLIERS):
-            smallest = np.minimum.reduceat(hashes * multiplier, starts).astype(np.uint64)
-            band = keys[place // HASHES]
-            band[filled] = (band[filled] ^ smallest) * np.uint64(0x9E3779B97F4A7C15)
-            band[filled] ^= band[filled] >> np.uint64(29)
+    for band in range(BANDS) if filled.any() else ():
+        keys[band, filled] = band_keys(hashes, row_starts[filled], band)
+    return keys
+
+
+def band_keys(hashes: np.ndarray, row_starts: np.ndarray, band: int) -> np.ndarray:
+    """One band's key of each row: the smallest of the row's hashes under four permutations. No row may be empty."""
+    keys = np.zeros(len(row_starts), np.uint64)
+    for multiplier in MULTIPLIERS[band * HASHES : (band + 1) * HASHES]:
+        smallest = np.minimum.reduceat(hashes * multiplier, row_starts).astype(np.uint64)
+        keys = (keys ^ smallest) * np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(29)
     return keys
 
 
@@ -130,4 +135,4 @@ def _candidates(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
     leaders = rows[np.maximum.accumulate(np.where(opens, np.arange(len(rows)), 0))][~opens]
     before, second = rows[np.flatnonzero(~opens) - 1], rows[~opens]
     first = np.r_[leaders, before].astype(np.uint64)
-    return np.unique(first << np.uint64(32) | np.r_[second, second].astype(np.uint64))
+    return distinct(first << np.uint64(32) | np.r_[second, second].astype(np.uint64))

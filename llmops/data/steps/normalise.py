@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from llmops.core.cleaning import Normalise
 from llmops.data.mapping import Example
@@ -32,6 +33,7 @@ def normalise(step: Normalise, rows: Sequence[Example]) -> Iterator[Change]:
     return alter(rows, in_one_form)
 
 
+@lru_cache(maxsize=64)  # a turn comes again as context of the turns after it
 def in_one_form(text: str) -> Edit | None:
     """The text in NFC, without what cannot be seen; None where it was so already. Doing it twice changes nothing."""
     composed = text.isascii() or unicodedata.is_normalized("NFC", text)

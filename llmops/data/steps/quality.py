@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from llmops.core.cleaning import Quality
 from llmops.data.mapping import Example
@@ -41,7 +42,7 @@ def quality(step: Quality, rows: Sequence[Example]) -> Iterator[Change]:
             reason = "too short"
         if reason:
             yield Change(at, reason)
-        elif step.frame_lines and any(FRAME_WORD.search(text) for _, text in texts):
+        elif step.frame_lines and any("\n" in text for _, text in texts):
             cut = {field: (text, made) for field, text in texts if (made := without_frame(text))}
             if any(not made.text.strip() for _, made in cut.values()):
                 yield Change(at, "only the frame of a page")
@@ -56,24 +57,32 @@ def fault(step: Quality, text: str) -> str:
         return ""
     if len(text) > step.most_characters:
         return "too long"
-    symbols = len(SYMBOL.findall(text)) / len(text)
+    symbols, repeated = shares(text)
     if symbols > step.most_symbols:
         return f"mostly symbols: {symbols:.0%} of its characters"
-    words = text.split()
-    if len(words) >= FEWEST_WORDS:
-        runs = list(zip(words, words[1:], words[2:], strict=False))
-        repeated = 1 - len(set(runs)) / len(runs)
-        if repeated > step.most_repeated:
-            return f"repeats itself: {repeated:.0%} of its runs of three words"
+    if repeated > step.most_repeated:
+        return f"repeats itself: {repeated:.0%} of its runs of three words"
     return ""
 
 
+@lru_cache(maxsize=64)  # a turn comes again as context of the turns after it
+def shares(text: str) -> tuple[float, float]:
+    """The share of a text's characters that are symbols, and of its runs of three words that stood in it before."""
+    symbols = len(SYMBOL.findall(text)) / len(text)
+    words = text.split()
+    if len(words) < FEWEST_WORDS:
+        return symbols, 0.0
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    return symbols, 1 - len(set(runs)) / len(runs)
+
+
+@lru_cache(maxsize=64)
 def without_frame(text: str) -> Edit | None:
     """The text without lines of a page's frame, where other lines stand beside them; None where it has none.
 
     A text of a single line is somebody's words, whatever they are, so it stays.
     """
-    if "\n" not in text.strip():
+    if "\n" not in text.strip() or not FRAME_WORD.search(text):
         return None
     made, count = FRAME.subn("", text)
     return Edit(made.strip("\n"), {"line of a page's frame": count}) if count else None

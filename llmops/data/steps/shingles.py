@@ -50,9 +50,9 @@ def shingles(texts: Sequence[str]) -> Shingles:
     counts = np.diff(np.searchsorted(starts, np.r_[0, text_ends]))
     owner = np.repeat(np.arange(len(texts)), counts)
     together = owner[1:] == owner[:-1]
-    pairs = _mixed(hashes[:-1] * U64(BASE) + hashes[1:])[together]
+    pairs = mixed(hashes[:-1] * U64(BASE) + hashes[1:])[together]
     alone = np.flatnonzero(counts == 1)
-    single = _mixed(hashes[np.searchsorted(owner, alone)]) if len(alone) else np.empty(0, U64)
+    single = mixed(hashes[np.searchsorted(owner, alone)]) if len(alone) else np.empty(0, U64)
     wordless = np.array([at for at in np.flatnonzero(counts == 0).tolist() if texts[at].strip()], np.int64)
     signs = np.array([hash64(texts[at].strip()) for at in wordless], U64)
     owners = np.r_[owner[1:][together], alone, wordless]
@@ -71,7 +71,7 @@ def _words(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ends = 1 + np.flatnonzero(inside & ((after == NO_WORD) | (kinds == WHOLE_WORD) | (after == WHOLE_WORD)))
     powers, inverses = _powers(len(codes))
     sums = np.r_[U64(0), np.cumsum((codes.astype(U64) + U64(1)) * powers)]
-    return starts, _mixed((sums[ends] - sums[starts]) * inverses[starts])
+    return starts, mixed((sums[ends] - sums[starts]) * inverses[starts])
 
 
 @cache
@@ -108,11 +108,11 @@ def _power_row(base: int, size: int) -> np.ndarray:
     return row
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
+def mixed(values: np.ndarray) -> np.ndarray:
     """Each bit of the result depends on all bits (the finaliser of MurmurHash3, Appleby, public domain)."""
     values = values ^ (values >> U64(33))
     values = values * U64(0xFF51AFD7ED558CCD)
     values = values ^ (values >> U64(33))
     values = values * U64(0xC4CEB9FE1A85EC53)
-    mixed: np.ndarray = values ^ (values >> U64(33))
-    return mixed
+    whole: np.ndarray = values ^ (values >> U64(33))
+    return whole

@@ -50,6 +50,12 @@ def store_columns(stem: Path, columns: Columns) -> None:
         np.save(f"{stem}.{name}.npy", values)
 
 
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The values sorted, each once. By sorting: numpy's own `unique` hashes first, and took three times as long."""
+    ordered = np.sort(values)
+    return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
+
+
 def number_of_id(row_id: str) -> int:
     """A row's id, 16 hex digits, as the number that it is."""
     return int(row_id, 16)

@@ -15,6 +15,7 @@ from llmops.data.steps.normalise import normalise
 from llmops.data.steps.private import private
 from llmops.data.steps.quality import quality
 from llmops.data.steps.signs import Signs
+from llmops.data.steps.terms import terms
 
 # (step, rows) to what became of those that did not stay as they were. A row's fate depends on that row only.
 RowStep = Callable[[Any, Sequence[Example]], Iterator[Change]]
@@ -36,6 +37,7 @@ ROW_STEPS: dict[str, RowStep] = {
     "quality": quality,
     "language": language,
     "private": private,
+    "terms": terms,
 }
 
 SET_STEPS: dict[str, SetStep] = {

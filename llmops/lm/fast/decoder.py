@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
-from llmops.lm.fast.block import AllFactors, Block, Kept, Pass, backward, forward
+from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.spans import groups_of

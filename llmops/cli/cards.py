@@ -1,0 +1,13 @@
+"""What `show --card` prints: where the page is, and the card as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """The page of a card, and its text."""
+
+    page: str
+    markdown: str

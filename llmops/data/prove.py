@@ -1,0 +1,18 @@
+"""Proof of the data room: every part injects its own faults into made-up rows, and counts what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmops.core.proof import CheckResult, Size
+from llmops.data import prove_cleaning, prove_files, prove_kinds
+from llmops.store.workspace import Workspace
+
+# Each has `checks(size, at)`.
+PARTS = (prove_kinds, prove_files, prove_cleaning)
+
+
+def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
+    """Every check of every part."""
+    for part in PARTS:
+        yield from part.checks(size, at)

@@ -1,0 +1,22 @@
+"""Answers with a thumb up or down, no two to the same prompt: learned from one by one (KTO).
+
+Run it: `python -m recipes.thumbs` (or `llmops run thumbs`); `--app` opens the app on the result.
+"""
+
+import sys
+
+from llmops import KTO, Data, Recipe, Reply, Source, Training
+from llmops.cli.main import main
+
+RECIPE = Recipe(
+    name="thumbs",
+    about="Answers of the kind that people liked.",
+    base="smollm2-135m-q4",
+    data=Data(sources=(Source(from_="thumbs"),), heldout_share=0.4),
+    task=Reply(measures=("reward_accuracy",)),
+    objective=KTO(beta=0.1),
+    training=Training(max_tokens=800, epochs=2),
+)
+
+if __name__ == "__main__":
+    main(["run", __file__, *sys.argv[1:]])
