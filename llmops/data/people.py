@@ -44,7 +44,7 @@ def read_corrections(path: Path, task: Task) -> list[Correction]:
             cells = {name: cell_text(cell).strip() for name, cell in (record.cells or {}).items()}
         except Unfit as error:
             raise RequestError(f"{where}: {error}", "mend this line") from error
-        said = {
+        said: dict[str, str | None] = {
             "row": cells.get("id", ""),
             "label": cells.get("label") or None,
             "reply": cells.get("reply") or None,
