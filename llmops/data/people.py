@@ -55,8 +55,8 @@ def read_corrections(path: Path, task: Task) -> list[Correction]:
             why = record.reason or "it needs an id, an author, and either a label or a reply"
             raise RequestError(f"{where}: {why}", "write the columns id, label (or reply), author, note")
         one = Correction.model_validate(said)
-        if why := fault(one, task):
-            raise RequestError(f"{where}: {why}", "correct it, or take the line out")
+        if wrong := fault(one, task):
+            raise RequestError(f"{where}: {wrong}", "correct it, or take the line out")
         found.append(one)
     return found
 
