@@ -184,9 +184,11 @@ class LocalModel:
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
-        starts = range(0, len(rows), 16)
+        # Behind a tuned prompt PEFT counts padding as positions, so nothing is padded there.
+        together = 1 if hasattr(self.weights, "prompt_encoder") else 16
+        starts = range(0, len(rows), together)
         for start in track(starts, "answering", len(starts)):
-            part = rows[start : start + 16]
+            part = rows[start : start + together]
             longest = max(len(row) for row in part)
             ids_BT = torch.tensor(
                 [[self.renderer.end_id] * (longest - len(row)) + list(row) for row in part], device=self.device

@@ -6,7 +6,7 @@ SDPA), which a pack's mask over all pairs of tokens keeps out. A beginning that 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def padded_states(inner: Any, pack: Pack, device: str) -> torch.Tensor:
     return states_BTD[row_T.to(device), place_T.to(device)]
 
 
-def adapters_in(dtype: torch.dtype, device: str) -> AbstractContextManager[Any]:
-    """Autocast on a GPU in bfloat16: the float32 adapters take part in its products, instead of lifting them all."""
+def adapters_in(dtype: torch.dtype, device: str) -> Any:
+    """A context: autocast on a GPU in bfloat16, so that float32 adapters take part in its products as they are."""
     import torch
 
     if dtype != torch.bfloat16 or not device.startswith("cuda"):

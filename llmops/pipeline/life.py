@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from llmops.core.comparison import Comparison
 from llmops.core.errors import LlmopsError, Refusal, RequestError
+from llmops.core.method import PromptTuning
 from llmops.core.outcome import ComparisonLine, Outcome, SideBySide
 from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
@@ -49,7 +50,7 @@ def run(recipe: Recipe, at: Workspace, wishes: Wishes = Wishes(), resume: str | 
         if chosen.kind == picked.subject.kind:
             promoted = _promoted(chosen, at)
     endpoint = None
-    if isinstance(recipe.task, Classify):
+    if isinstance(recipe.task, Classify) and not isinstance(recipe.method, PromptTuning):  # which no engine can hold
         with _timed("endpoint", spent):
             endpoint = ask_held_out(tuned.ref, at)
     answers: tuple[SideBySide, ...] = ()

@@ -18,6 +18,8 @@ PROCESS_BYTES = 640_000_000
 READING_BYTES = 505_000_000
 # A weight that is trained: itself, its gradient and two moments, in float32.
 TRAINED_BYTES = 16
+# Of what comes and goes, the share that the allocator keeps in pieces too small to use again (recipes/LOG.md).
+HELD_BACK = 0.1
 CHUNKED_HEAD_BYTES = 150_000_000  # of a head that goes through in chunks
 
 
@@ -80,8 +82,9 @@ def memory_terms(shape: BaseShape, knobs: Knobs, longest_rows: Sequence[int], le
         "head": head_bytes(shape, knobs, max(1, round(tokens * learned_share)), decoder),
     }
     grown = sum(terms[name] for name in ("trained", "activations", "one layer again", "head"))
-    reading = READING_BYTES + shape.parameters * 4 - PROCESS_BYTES - grown
-    return {**terms, "reading": 0 if on_gpu else max(0, reading)}
+    held_back = round(HELD_BACK * (grown - terms["trained"]))
+    reading = READING_BYTES + shape.parameters * 4 - PROCESS_BYTES - grown - held_back
+    return {**terms, "held back": held_back, "reading": 0 if on_gpu else max(0, reading)}
 
 
 def head_bytes(shape: BaseShape, knobs: Knobs, learned: int, decoder: str) -> int:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from llmops import pipeline
 from llmops.core.dataset import Message
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.method import IA3, DoRA, FullTuning, LoRA, Method, PromptTuning, QLoRA, Training
-from llmops.core.plan import Knobs
+from llmops.core.plan import Knobs, Plan, Wishes
 from llmops.lm.adapters import CONFIG, WEIGHTS, load_adapter, load_tuned, merge, save_tuned
 from llmops.lm.base import load_tokenizer, load_weights
 from llmops.lm.lessons import lessons
@@ -19,11 +20,13 @@ from llmops.lm.pack import hidden_states, logits_of, pack_rows
 from llmops.lm.render import Renderer
 from llmops.planning.decide import Decisions
 from llmops.planning.method import decide_method
+from llmops.store.workspace import Workspace
 from llmops.training import loop
 from llmops.training.losses import Batch
 from tests.unit import sample_values
-from tests.unit.serving_samples import tiny_llama
 from tests.unit.test_planning import MACHINE, MANIFEST, RECIPE, looked
+from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
+from tests.unit.tiny_model import tiny_llama
 
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 METHODS: dict[str, Method] = {
@@ -155,6 +158,24 @@ def test_a_renamed_key_and_a_wrong_base_are_refused_whatever_the_method(
         load_adapter(load_weights(tiny_base), folder)
 
 
+@pytest.mark.parametrize("method", [FullTuning(), PromptTuning(virtual_tokens=4), IA3()], ids=lambda one: one.kind)
+def test_the_whole_life_of_a_model_by_other_methods(
+    method: Method, workspace: Workspace, tiny_base: Path, tmp_path: Path
+) -> None:
+    csv = write_csv(tmp_path / "rows.csv", made_up_rows(60))
+    recipe = tiny_recipe(tiny_base, csv).replace(
+        method=method, training=Training(epochs=3, batch_rows=8, learning_rate=0.005)
+    )
+    found = pipeline.run(recipe, workspace, Wishes(threads=1))
+    assert (found.endpoint is None) == (method.kind == "prompt_tuning")
+    kept = workspace.version_folder(found.tuned_version)
+    assert (kept / CONFIG).is_file() == (method.kind != "full")
+    assert (
+        pipeline.train(workspace.get(Plan, found.plan), workspace).adapter_sha256
+        == workspace.run(found.run).adapter_sha256
+    )
+
+
 def test_the_start_of_every_method_is_the_base_itself(tiny_base: Path) -> None:
     bare = logits(load_weights(tiny_base))
     for name, method in METHODS.items():
@@ -165,7 +186,6 @@ def test_the_start_of_every_method_is_the_base_itself(tiny_base: Path) -> None:
 
 
 def test_qlora_is_refused_where_there_is_no_gpu() -> None:
-    from llmops.core.plan import Wishes
     from llmops.planning.plan import plan
 
     with pytest.raises(RequestError, match="takes a GPU") as refused:
@@ -174,7 +194,6 @@ def test_qlora_is_refused_where_there_is_no_gpu() -> None:
 
 
 def test_every_part_of_a_method_is_a_decision_with_a_reason() -> None:
-    from llmops.core.plan import Wishes
     from llmops.planning.plan import plan
 
     recipe = RECIPE.replace(method=LoRA(rank=64, rank_stabilised=True), training=Training(schedule="cosine"))
