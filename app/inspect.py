@@ -14,6 +14,7 @@ from llmops.store.workspace import Workspace
 
 from . import views
 from .markup import Html, card, el, empty, failed, join, note, table
+from .people import draw_people
 from .theme import html_box
 from .views import Panel
 
@@ -157,6 +158,7 @@ def draw(at: Workspace) -> Panel:
                 )
                 open_set = gr.Button("Count all rows", size="md", scale=0, min_width=170, elem_id="inspect-set")
             row = html_box(elem_id="row-tokens")
+            draw_people(at, dataset, number)
             counted = html_box(elem_id="set-counts")
     hint = html_box()
     look.click(lambda *given: _reply(at, *given), [version, prompt, reply], tokens, show_progress="minimal")

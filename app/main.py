@@ -13,7 +13,7 @@ from llmops.core.errors import LlmopsError, RequestError
 from llmops.serving.security import LOOPBACK, Guard, Rules, sha256
 from llmops.store.workspace import Workspace
 
-from . import chat, inspect, reports, runs, theme, today
+from . import chat, inspect, people, reports, runs, theme, today
 from .jobs import Jobs
 from .markup import el
 from .talk import Engines
@@ -103,6 +103,13 @@ def guarded(at: Workspace, app: App, rules: Rules) -> Any:
         except LlmopsError as error:
             return Response(str(error), 404, media_type="text/plain")
         return Response(text, media_type="text/csv", headers={"content-disposition": "attachment"})
+
+    @server.get("/card/{dataset}")
+    def card(dataset: str) -> Response:
+        try:
+            return Response(people.card_page(at, dataset), media_type="text/html")
+        except LlmopsError as error:
+            return Response(str(error), 404, media_type="text/plain")
 
     page = gr.mount_gradio_app(
         server,

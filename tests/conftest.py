@@ -36,6 +36,6 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of 2 layers with a tokenizer of its own, as a model folder."""
-    from tests.unit.serving_samples import tiny_llama
+    from tests.unit.tiny_model import tiny_llama
 
     return tiny_llama(tmp_path_factory.mktemp("tiny"), spread=0.05)

@@ -42,7 +42,7 @@ def inspect(
     """
     if sum(asked is not None for asked in (row, dropped, question.prompt)) > 1:
         raise RequestError(
-            "inspect takes one of --row, --dropped and --prompt",
+            "inspect takes --row, --dropped or --prompt, not both",
             "llmops inspect last --row 0; llmops inspect tone --prompt TEXT",
         )
     if question.prompt is not None:

@@ -43,6 +43,15 @@ class Leaks(Value):
         """Number of training rows by kind."""
         return {kind: number for kind in LEAK_KINDS if (number := sum(leak.kind == kind for leak in self.found))}
 
+    def to_repair(self, most_near: float) -> tuple[Leak, ...]:
+        """The leaks whose training row has to go: all, but near ones where they are more than a share `most_near`.
+
+        So many rows that are nearly the same were made from a pattern; without them there would be another data set.
+        """
+        if self.kinds.get("near", 0) <= most_near * self.rows_train:
+            return self.found
+        return tuple(leak for leak in self.found if leak.kind != "near")
+
 
 LEAK_KINDS: tuple[LeakKind, ...] = ("exact", "normalised", "13-gram", "near", "group")
 

@@ -17,6 +17,12 @@ class LeakGate(Value):
     near: float = Field(
         0.5, ge=0.3, le=1, description="likeness from which two texts count as one (weighted Jaccard of their words)"
     )
+    most_near: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="share of the training rows above which near matches are how the rows are made: said, and kept",
+    )
     same: tuple[str, ...] = Field((), description="fields whose equal value is one source: author, document, thread")
     then: Literal["repair", "report"] = Field("repair", description="drop the training row, or only say so")
 

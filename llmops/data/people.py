@@ -44,7 +44,7 @@ def read_corrections(path: Path, task: Task) -> list[Correction]:
             cells = {name: cell_text(cell).strip() for name, cell in (record.cells or {}).items()}
         except Unfit as error:
             raise RequestError(f"{where}: {error}", "mend this line") from error
-        said = {
+        said: dict[str, str | None] = {
             "row": cells.get("id", ""),
             "label": cells.get("label") or None,
             "reply": cells.get("reply") or None,
@@ -52,11 +52,11 @@ def read_corrections(path: Path, task: Task) -> list[Correction]:
             "note": cells.get("note", ""),
         }
         if record.cells is None or not said["row"] or not said["author"] or bool(said["label"]) == bool(said["reply"]):
-            why = record.reason or "it needs an id, an author, and either a label or a reply"
-            raise RequestError(f"{where}: {why}", "write the columns id, label (or reply), author, note")
+            reason = record.reason or "it needs an id, an author, and either a label or a reply"
+            raise RequestError(f"{where}: {reason}", "write the columns id, label (or reply), author, note")
         one = Correction.model_validate(said)
-        if why := fault(one, task):
-            raise RequestError(f"{where}: {why}", "correct it, or take the line out")
+        if wrong := fault(one, task):
+            raise RequestError(f"{where}: {wrong}", "correct it, or take the line out")
         found.append(one)
     return found
 

@@ -1,15 +1,15 @@
-"""Proof of the data room: every part injects its own faults into made-up rows, and counts what was found."""
+"""Proof of the data room: every part injects its own faults, and counts what was found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from llmops.core.proof import CheckResult, Size
-from llmops.data import prove_cleaning, prove_files, prove_kinds
+from llmops.data import prove_cleaning, prove_files, prove_kinds, prove_leaks
 from llmops.store.workspace import Workspace
 
 # Each has `checks(size, at)`.
-PARTS = (prove_kinds, prove_files, prove_cleaning)
+PARTS = (prove_kinds, prove_files, prove_cleaning, prove_leaks)
 
 
 def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:

@@ -100,18 +100,25 @@ def review(folder: Path, recipe: Recipe, corrections: dict[str, Correction], wor
     made = sum(len(step.made) for step in steps)
     summary = Review(leaks=found, repaired=repaired, diagnosis=diagnosis, made=made)
     write_json(folder / REVIEW, summary.to_json())
-    _say(summary, world)
+    _say(summary, len(leaks.dropped), world)
     touched = {change.id for step in steps for change in step.altered}
     return Reviewed(draft.labels("train"), draft.labels("heldout"), tuple(counts), len(touched))
 
 
-def _say(found: Review, world: Surroundings) -> None:
-    """What a person should know at once."""
-    if found.leaks.found:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.leaks.kinds.items())
-        what = "dropped" if found.repaired else "found, and kept, as the recipe says"
+def _say(found: Review, dropped: int, world: Surroundings) -> None:
+    """What a person should know at once. `dropped`: rows that the leak gate took out."""
+    leaks = found.leaks
+    if leaks.found:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in leaks.kinds.items())
+        what = f"{dropped:,} dropped" if found.repaired else "kept, as the recipe says"
         world.say(
-            f"leak gate: {len(found.leaks.found):,} training rows that stand in the held-out rows {what} ({kinds})"
+            f"leak gate: {len(leaks.found):,} of {leaks.rows_train:,} training rows say what a held-out row says "
+            f"({kinds}): {what}"
+        )
+    if found.repaired and dropped < len(leaks.found):
+        world.say(
+            "leak gate: so many rows are nearly the same that they look made from a pattern, and are kept; scores may "
+            "be flattered. data.leaks.most_near decides"
         )
     if found.diagnosis is not None:
         world.say(f"label doctor: {found.diagnosis.because}")
@@ -197,8 +204,9 @@ def _leaks(draft: Draft, recipe: Recipe) -> tuple[Step, Leaks]:
     step, gate = Step("leaks"), recipe.data.leaks
     train, heldout = ((spoken(row, gate.same) for row in draft.raw(part)) for part in ("train", "heldout"))
     found = find_leaks(train, heldout, gate)
-    if found.found and gate.then == "repair":
-        why = {leak.train: reason(leak) for leak in found.found}
+    going = found.to_repair(gate.most_near)
+    if going and gate.then == "repair":
+        why = {leak.train: reason(leak) for leak in going}
         draft.rewrite("train", lambda rows: _kept(rows, why, step))
     return step, found
 

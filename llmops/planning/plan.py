@@ -125,7 +125,7 @@ def _fit_memory(
     asked = int(wishes.max_memory_gb * 1e9) if wishes.max_memory_gb else None
     decide.take("max_memory_bytes", asked, machine.memory_bytes, "all that this machine has")
     usual = pack_tokens(machine.device)
-    tokens, because = usual, "more would spend attention on rows that do not see each other"
+    tokens, because = usual, "more would hold more in memory and save little time"
     while True:
         decide.take("pack_tokens", None, tokens, because)
         plain = {field: decision.value for field, decision in decide.made.items() if "." not in field}

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from llmops.core.errors import LlmopsError
 from llmops.core.plan import Knobs
@@ -46,6 +47,8 @@ class Loop:
 def build(base: Path, knobs: Knobs, team: Team = ALONE) -> Loop:
     """Load the base in the planned precision, put a fresh float32 adapter on it, and an AdamW on what is trained."""
     torch.set_num_threads(knobs.threads)
+    if team.size == 1:  # accelerate keeps one state a process, and this one may have trained on another device
+        AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=knobs.device == "cpu", mixed_precision="no")
     load = load_four_bit if knobs.method.kind == "qlora" else load_weights
     weights = load(base, knobs.precision, knobs.device, knobs.attention)

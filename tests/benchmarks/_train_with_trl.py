@@ -70,6 +70,7 @@ def main(job: dict[str, Any]) -> None:
             seed=0,
             disable_tqdm=True,
             use_cpu=True,
+            completion_only_loss=True,
             **({"gradient_checkpointing": False} if tuned else {}),
         )
         torch.manual_seed(0)

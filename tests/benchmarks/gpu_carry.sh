@@ -4,7 +4,7 @@
 set -euo pipefail
 out=${1:-.whl}
 python=${PYTHON:-.venv/bin/python}
-wanted='annotated-types|cleanlab|datasets|dill|google-re2|multiprocess|fastapi|orjson|peft|phonenumbers|py3langid|python-stdnum|pydantic|pydantic_core|sqlalchemy|starlette|termcolor|typing-inspection|uvicorn'
+wanted='annotated-types|cleanlab|datasets|dill|google-re2|multiprocess|orjson|peft|phonenumbers|py3langid|python-stdnum|pydantic|pydantic_core|sqlalchemy|termcolor|typing-inspection'
 platforms=()
 for tag in manylinux_2_28 manylinux_2_27 manylinux_2_24 manylinux_2_17 manylinux2014 manylinux1; do
     platforms+=(--platform "${tag}_x86_64")

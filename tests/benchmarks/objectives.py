@@ -24,7 +24,7 @@ from llmops.lm.render import Example
 from llmops.training.losses import NEEDS_START, Batch, shares, token_logps
 from llmops.training.processes import ALONE
 from tests.unit import sample_values
-from tests.unit.serving_samples import tiny_llama
+from tests.unit.tiny_model import tiny_llama
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "trl_losses.json"

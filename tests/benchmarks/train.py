@@ -121,7 +121,7 @@ def in_a_process(command: Sequence[str], job: dict[str, Any]) -> Side:
         json.dump(job, file)
         file.flush()
         threads = str(job["threads"])
-        environment = {**os.environ, "GOMP_SPINCOUNT": "30000", "OMP_NUM_THREADS": threads, "TRACKIO_DISABLED": "1"}
+        environment = {**os.environ, "GOMP_SPINCOUNT": "30000", "OMP_NUM_THREADS": threads, "THP_MEM_ALLOC_ENABLE": "1"}
         done = subprocess.run(
             [*command, file.name], check=False, capture_output=True, text=True, env=environment, cwd=ROOT
         )
@@ -167,7 +167,7 @@ def main() -> None:
     peer = [str(PEERS), str(THEIRS)]
     for name, sizes, batch, steps in (("50 to 300 tokens", (50, 300), BATCH, 9), ("1,024 tokens", (1024, 1024), 2, 4)):
         job = {**shared, "rows": rows(tokenizer, *sizes, batch * steps), "batch": batch, "steps": steps}
-        job |= {"decoder": "compiled", "pack_tokens": 1024}
+        job |= {"decoder": "compiled", "pack_tokens": 2048}
         mine = in_a_process(me, job)
         counted = operations([len(row) for row in job["rows"]]) / sum(mine.tokens)
         share = counted * mine.tokens_per_s / mine.flops

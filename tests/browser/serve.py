@@ -84,9 +84,9 @@ def fake_makers(words: str) -> tuple[Any, ...]:
             raise RequestError(f"the recipe has no name {words}", "write name: something")
         return Recipe.model_validate(data)
 
-    def new(file: Path, name: str | None, at: Any) -> Any:
+    def new(rows: Path, name: str | None, at: Any) -> Any:
         look = Look(
-            file=file.name,
+            file=rows.name,
             rows=100,
             columns=("text", words),
             shape=Labelled(),
@@ -100,7 +100,7 @@ def fake_makers(words: str) -> tuple[Any, ...]:
             ),
             warnings=(words,) if words else (),
         )
-        text = f"name: {name or 'mine'}\ndata:\n  sources:\n    - from: path:{file}\ntask:\n  kind: reply\n"
+        text = f"name: {name or 'mine'}\ndata:\n  sources:\n    - from: path:{rows}\ntask:\n  kind: reply\n"
         return look, text
 
     def stop(run_ref: str, at: Any) -> Any:

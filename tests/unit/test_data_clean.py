@@ -18,6 +18,7 @@ from llmops.core.context import Surroundings
 from llmops.core.dataset import DatasetManifest, Row
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.recipe import Recipe
+from llmops.core.review import LeakGate
 from llmops.core.sources import Data, Labelled, PromptReply, Source
 from llmops.core.tasks import Classify, Reply
 from llmops.data import clean, crew, origin, overlap
@@ -117,13 +118,14 @@ def test_the_manifest_adds_up_step_by_step_with_the_ledgers_lines(
 
 
 def test_one_process_several_and_none_of_ours_give_the_same(here: Workspace) -> None:
-    alone = prepare(recipe(), here, processes=1)
+    asked = recipe(leaks=LeakGate(then="report"))
+    alone = prepare(asked, here, processes=1)
     first = files(here, alone)
     other = Workspace.find(here.root.parent / "other")
-    assert prepare(recipe(), other, processes=3) == alone
+    assert prepare(asked, other, processes=3) == alone
     assert files(other, alone) == first
     records = read_records(Path("rows.jsonl"), "path:rows.jsonl")
-    dealt = deal(map_records(records, "path:rows.jsonl", 0, SOURCE, TASK), recipe().data)
+    dealt = deal(map_records(records, "path:rows.jsonl", 0, SOURCE, TASK), asked.data)
     assert [row.id for row in dealt.train] == [row.id for row in here.rows(alone.id, "train")]
     assert dealt.reasons == alone.dropped
 

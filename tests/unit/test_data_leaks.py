@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError
-from llmops.core.findings import Review
+from llmops.core.findings import Leak, LeakKind, Leaks, Review
 from llmops.core.review import LeakGate
 from llmops.data.leaks import Spoken, find_leaks, reason
 from llmops.data.overlap import Overlap, words_of
@@ -163,3 +163,14 @@ def test_prepare_leaves_a_clean_set_as_it_is(tmp_path: Path, monkeypatch: pytest
     write(many())
     at = Workspace.find(tmp_path / "ws")
     assert prepare(recipe().replace(data=recipe().data.replace(steps=())), at).rows_dropped == 0
+
+
+def test_near_matches_go_unless_there_are_so_many_that_they_are_how_the_rows_are_made() -> None:
+    def leaks(near: int) -> Leaks:
+        kinds: list[LeakKind] = ["exact", *["near"] * near]
+        found = tuple(Leak(train=f"t{n}", heldout="h", kind=kind, alike=0.9) for n, kind in enumerate(kinds))
+        return Leaks(against="ds-1", rows_train=100, rows_heldout=20, found=found, touched=("h",))
+
+    assert len(leaks(30).to_repair(0.3)) == 31
+    assert [leak.kind for leak in leaks(31).to_repair(0.3)] == ["exact"]
+    assert len(leaks(31).to_repair(1.0)) == 32

@@ -246,9 +246,9 @@ def test_each_row_that_goes_is_really_like_one_that_stays_whatever_the_order(see
     assert {shuffled[change.at].id: change.reason for change in changes(step, shuffled, ())} == gone
 
 
-def pairs(text: str) -> set[tuple[str, ...]]:
+def pairs(text: str) -> set[tuple[str, str]]:
     words = re.findall(r"\w+", text.casefold())
-    return set(pairwise(words)) or {(word,) for word in words}
+    return set(pairwise(["<", *words, ">"])) if words else set()
 
 
 def jaccard(one: str, other: str) -> float:
@@ -273,6 +273,11 @@ def test_a_row_that_is_brought_back_stays_and_the_other_goes() -> None:
         assert [kept.id for kept in made.train + made.heldout] == [row.id]
 
 
+def test_short_rows_of_one_form_that_differ_in_a_word_stay() -> None:
+    rows = labelled([(f"the {thing} was good on day {day}", "a") for day in range(9) for thing in ("soup", "film")])
+    assert reasons(rows, NearDuplicates()) == {}
+
+
 def test_sums_that_differ_in_a_digit_stay() -> None:
     rows = talks([(f"What is {one} + {other}?", str(one + other)) for one in range(9) for other in range(9)])
     assert reasons(rows, NearDuplicates()) == {}
@@ -281,9 +286,8 @@ def test_sums_that_differ_in_a_digit_stay() -> None:
 # Shingles and their Jaccard index, against the plain way
 
 
-texts = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_categories=("Mn", "Mc", "Lo")), max_size=30), min_size=1, max_size=8
-)
+letters = st.characters(codec="utf-8", max_codepoint=0x0DFF, exclude_categories=("Mn", "Mc"))
+texts = st.lists(st.text(letters, max_size=30), min_size=1, max_size=8)
 
 
 @settings(deadline=None)
@@ -299,8 +303,8 @@ def test_word_pairs_are_as_many_as_the_plain_way_finds(found: list[str]) -> None
 def test_a_script_without_spaces_has_a_word_a_character() -> None:
     one, other = "今天天气很好我们出去了", "今天天气很好我们回来了"
     made = shingles([one, other])
-    sets = [set(made.hashes[:10].tolist()), set(made.hashes[10:].tolist())]
-    assert len(sets[0]) == 10 and 0.4 < len(sets[0] & sets[1]) / len(sets[0] | sets[1]) < 0.7
+    sets = [set(made.hashes[:12].tolist()), set(made.hashes[12:].tolist())]
+    assert len(sets[0]) == 12 and 0.4 < len(sets[0] & sets[1]) / len(sets[0] | sets[1]) < 0.7
 
 
 @settings(deadline=None, max_examples=30)

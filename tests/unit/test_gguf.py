@@ -10,7 +10,7 @@ import pytest
 
 from llmops.core.errors import LlmopsError
 from llmops.lm import gguf as ours
-from tests.unit.serving_samples import tiny_llama
+from tests.unit.tiny_model import tiny_llama
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from llmops.store.workspace import Workspace
 from llmops.training import loop
 from llmops.training.losses import Batch
 from tests.unit import sample_values
-from tests.unit.serving_samples import tiny_llama
 from tests.unit.test_planning import MACHINE, MANIFEST, RECIPE, looked
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
+from tests.unit.tiny_model import tiny_llama
 
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 METHODS: dict[str, Method] = {

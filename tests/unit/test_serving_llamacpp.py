@@ -29,7 +29,8 @@ from llmops.serving.chat import stream_reply
 from llmops.serving.engine import LlamaCppEngine, Piece, Prompt
 from llmops.serving.redact import redact
 from llmops.store.ledger import Ledger
-from tests.unit.serving_samples import TOKEN, endpoint, tiny_llama
+from tests.unit.serving_samples import TOKEN, endpoint
+from tests.unit.tiny_model import tiny_llama
 
 ODD = ["🐈", "👩‍👩‍👧", "e\u0301", "न\u093f", "\u2028", "\u0085", "ﷺ", "𝔘", "日本", "\u200f", "a", " ", "\n", "🏴‍☠️", "ß"]
 

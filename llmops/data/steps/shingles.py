@@ -18,6 +18,7 @@ U64 = np.uint64
 # A word's hash is a polynomial of its characters in this odd base, modulo 2^64; an odd number has an inverse there.
 BASE = 0x9E3779B97F4A7C15
 MODULUS = 1 << 64
+OPENING, CLOSING = 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7  # what stands before the first word, and behind the last
 NO_WORD, WORD, WHOLE_WORD = 0, 1, 2
 # Scripts without spaces between words: each character is a word. Kana, CJK ideographs, Thai, Lao, Khmer, Myanmar.
 WHOLE = (
@@ -41,7 +42,8 @@ class Shingles(NamedTuple):
 def shingles(texts: Sequence[str]) -> Shingles:
     """The word pairs of each text, case and punctuation aside; repeated ones repeat.
 
-    A text of one word has that word; one without words has a hash of its characters; an empty one has nothing.
+    Its beginning and its end count as words, so that every word stands in two pairs, and n words make n + 1. A text
+    without words has a hash of its characters; an empty one has nothing.
     """
     folded = [text.casefold() for text in texts]
     codes = np.frombuffer("\n".join([*folded, ""]).encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -51,12 +53,14 @@ def shingles(texts: Sequence[str]) -> Shingles:
     owner = np.repeat(np.arange(len(texts)), counts)
     together = owner[1:] == owner[:-1]
     pairs = mixed(hashes[:-1] * U64(BASE) + hashes[1:])[together]
-    alone = np.flatnonzero(counts == 1)
-    single = mixed(hashes[np.searchsorted(owner, alone)]) if len(alone) else np.empty(0, U64)
+    spoken = np.flatnonzero(counts)
+    last = np.cumsum(counts)[spoken]
+    opening = mixed(U64(OPENING * BASE % MODULUS) + hashes[last - counts[spoken]])
+    closing = mixed(hashes[last - 1] * U64(BASE) + U64(CLOSING))
     wordless = np.array([at for at in np.flatnonzero(counts == 0).tolist() if texts[at].strip()], np.int64)
     signs = np.array([hash64(texts[at].strip()) for at in wordless], U64)
-    owners = np.r_[owner[1:][together], alone, wordless]
-    values = np.r_[pairs, single, signs]
+    owners = np.r_[owner[1:][together], spoken, spoken, wordless]
+    values = np.r_[pairs, opening, closing, signs]
     order = np.argsort(owners, kind="stable")
     return Shingles(values[order], np.cumsum(np.bincount(owners, minlength=len(texts))))
 
