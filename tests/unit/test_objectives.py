@@ -251,7 +251,7 @@ def test_continued_pretraining_walks_its_whole_life(workspace: Workspace, tiny_b
     recipe = Recipe(
         name="texts",
         base=f"path:{tiny_base}",
-        data=Data(sources=(Source(from_=f"path:{file}"),), heldout_share=0.3),
+        data=Data(sources=(Source(from_=f"path:{file}"),), heldout_share=0.3, steps=()),
         task=Continue(),
         method=LoRA(rank=4),
         training=Training(epochs=4, batch_rows=8, learning_rate=0.01, max_tokens=40),
