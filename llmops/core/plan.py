@@ -21,9 +21,9 @@ class Wishes(Value):
     device: str | None = None
     threads: int | None = Field(None, ge=1)
     max_memory_gb: float | None = Field(None, gt=0)
-    budget_s: float | None = Field(None, gt=0, description="training should take at most this long")
     processes: int | None = Field(None, ge=1, le=4096, description="processes that train together")
     tracker: str | None = Field(None, description="a tool that shows the records too: NAME, or NAME=WHERE")
+    budget_s: float | None = Field(None, gt=0, description="training should take at most this long")
 
 
 class Machine(Value):
