@@ -159,7 +159,7 @@ def near_rows(path: Path) -> tuple[float, list[int]]:
     rows = []
     for number, line in enumerate(path.open(encoding="utf-8")):
         rows.append(Example(0, "rows", number, (), json.loads(line)["text"], None, {}, "", "", f"{number:016x}"))
-    step = NearDuplicates()
+    step = NearDuplicates(alike=0.6)
     began = time.perf_counter()
     signs = Signs([sign(step, rows[at : at + CHUNK_ROWS]) for at in range(0, len(rows), CHUNK_ROWS)])
     gone = [place for place, _ in decide(step, signs, ())]
