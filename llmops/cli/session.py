@@ -44,13 +44,13 @@ class Session:
 
     @cached_property
     def out(self) -> Console:
-        """Standard output."""
-        return Console()
+        """Standard output. No emoji: `:x:` in a person's text is a text."""
+        return Console(emoji=False)
 
     @cached_property
     def err(self) -> Console:
         """Standard error."""
-        return Console(stderr=True)
+        return Console(stderr=True, emoji=False)
 
     @cached_property
     def at(self) -> Workspace:

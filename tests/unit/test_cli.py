@@ -246,6 +246,11 @@ def test_a_machine_option_that_makes_no_sense_is_refused_by_the_name_that_was_ty
     assert fix.startswith(f"fix: {option} takes: ")
 
 
+def test_no_code_of_an_emoji_is_drawn_where_it_is_a_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, lines = run(capsys, "run", "a:x:b.yaml")
+    assert "a:x:b.yaml" in complaint(lines)[0]
+
+
 def test_new_writes_into_a_folder_that_is_not_there_yet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, _ = run(capsys, "new", "reviews.csv", "--out", "mine/first.yaml")
     assert code == 0
@@ -262,8 +267,8 @@ def test_a_path_that_the_system_refuses_is_told_in_two_lines(folder: Path, capsy
 def test_no_line_of_a_new_recipe_breaks_on_a_screen_of_80_columns(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(capsys, "new", "reviews.csv")
-    assert max(len(line) for line in (folder / "reviews.yaml").read_text().splitlines() if line.startswith("#")) <= 80
+    run(capsys, "new", "reviews.csv", "--out", "first.yaml")
+    assert max(len(line) for line in (folder / "first.yaml").read_text().splitlines() if line.startswith("#")) <= 80
 
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("interrupted", 130), ("failed", 1)])
