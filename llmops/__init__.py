@@ -10,6 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmops.core.cleaning import Duplicates as Duplicates
+    from llmops.core.cleaning import Language as Language
+    from llmops.core.cleaning import NearDuplicates as NearDuplicates
+    from llmops.core.cleaning import Normalise as Normalise
+    from llmops.core.cleaning import Private as Private
+    from llmops.core.cleaning import Quality as Quality
+    from llmops.core.cleaning import Terms as Terms
     from llmops.core.comparison import Comparison as Comparison
     from llmops.core.comparison import Difference as Difference
     from llmops.core.comparison import Pick as Pick
@@ -128,6 +135,7 @@ _HOMES = {
     "llmops.core.proof": "CheckResult Proof",
     "llmops.core.run": "Run StepRecord",
     "llmops.core.report": "Answer EvalReport Score Subject",
+    "llmops.core.cleaning": "Duplicates Language NearDuplicates Normalise Private Quality Terms",
     "llmops.core.comparison": "Comparison Difference Pick",
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",

@@ -75,5 +75,5 @@ def main(at: Workspace | None = None, base: str = "smollm2-135m-q4") -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as the command line does
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command line does
     main()

@@ -14,7 +14,7 @@ RECIPE = Recipe(
     base="smollm2-135m-q4",
     data=Data(sources=(Source(from_="instructions", train_rows=400, heldout_rows=100),)),
     task=Reply(measures=("bits_per_byte",)),
-    training=Training(max_tokens=600),
+    training=Training(max_tokens=600, epochs=1),
     evaluation=Evaluation(
         prompts=(
             "Name three fruits that are red.",

@@ -5,15 +5,16 @@ Run it: `python -m recipes.prefer` (or `llmops run prefer`); `--app` opens the a
 
 import sys
 
-from llmops import DPO, Data, Evaluation, Recipe, Reply, Source, Training
+from llmops import DPO, Data, Duplicates, Evaluation, Normalise, Recipe, Reply, Source, Training
 from llmops.cli.main import main
 
 RECIPE = Recipe(
     name="prefer",
     about="A summary that is true to its sentence rather than one that is not.",
     base="smollm2-135m-q4",
-    # Several pairs share a sentence; the catalogue's entry keeps those on one side of the split.
-    data=Data(sources=(Source(from_="factual-summaries"),), heldout_share=0.35),
+    # Several pairs share a sentence; the catalogue's entry keeps those on one side of the split. They are near
+    # duplicates of each other, and meant to be: that step is left out.
+    data=Data(sources=(Source(from_="factual-summaries"),), heldout_share=0.35, steps=(Normalise(), Duplicates())),
     task=Reply(
         system="Summarise the sentence. Change no fact.", measures=("preference", "reward_accuracy", "bits_per_byte")
     ),

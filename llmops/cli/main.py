@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script, on what was typed unless `arguments` are given. Ends the process with the exit code."""
     # Threads of OpenMP that spin long while they wait starve whatever else runs (recipes/LOG.md has the numbers).
     # The library reads this once, when torch loads it.
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # Large tensors in large pages: training 672 tokens/s against 597 to 655, in noisy runs. Read once by torch, too.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:

@@ -134,7 +134,7 @@ class Source(Value):
     keep_fields: tuple[str, ...] = Field((), description="columns kept beside the text, to slice by")
     group: str | None = Field(None, description="column whose equal values stay on one side of the split")
     weight: float | None = Field(
-        None, gt=0, description="share of the training rows, against the other sources' weights"
+        None, gt=0, allow_inf_nan=False, description="share of the training rows, against the other sources' weights"
     )
     train_rows: int | None = Field(None, ge=1, description="at most this many rows to train on")
     heldout_rows: int | None = Field(None, ge=1, description="at most this many rows held out")

@@ -16,7 +16,6 @@ from llmops.data.card import SHOWN_ISSUES, Card, quantile
 
 # What a viewer of Markdown would obey: as plain signs they are only text.
 MARKDOWN_SIGNS = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
-LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 LONGEST = 240
 STEP_NAMES = {"read": "read", "map": "mapped", "split": "split", "near_duplicates": "near duplicates"}
 
@@ -40,17 +39,20 @@ def _templates(html: bool) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=None if html else _markdown,
+        finalize=_line if html else _markdown,
     )
     made.filters |= {"count": lambda number: f"{number:,}", "share": share, "signed": signed, "short": short}
     return made
 
 
+def _line(data: Any) -> Any:
+    """Data on one line; what is HTML already stays as it is."""
+    return data if isinstance(data, Markup) or not isinstance(data, str) else plots.flat(data)
+
+
 def _markdown(data: Any) -> Any:
     """Data as Markdown shows it literally, on one line."""
-    if isinstance(data, Markup) or not isinstance(data, str):
-        return data
-    return MARKDOWN_SIGNS.sub(r"\\\1", LINE_BREAKS.sub(" ", data))
+    return MARKDOWN_SIGNS.sub(r"\\\1", plots.flat(data)) if isinstance(data, str) else data
 
 
 def share(one: Estimate) -> str:
@@ -64,8 +66,8 @@ def signed(one: Estimate) -> str:
 
 
 def short(text: str, longest: int = LONGEST) -> str:
-    """A text on one line, cut with `…`; characters that command a viewer shown as `�`."""
-    flat = " ".join(LINE_BREAKS.sub(" ", text).encode("utf-8", "replace").decode("utf-8").split())
+    """A text on one line, cut with `…`."""
+    flat = plots.flat(text)
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 

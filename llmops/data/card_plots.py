@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ WIDTH = 520
 BAR, GAP = 12, 5
 LABELS = 150  # pixels for names on the left
 BINS = 24
+COMMANDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
 class Bar(NamedTuple):
@@ -95,6 +97,11 @@ def forest(rows: Sequence[tuple[str, Estimate]], title: str) -> Markup:
     return _svg(24 * len(rows) + 8, title, parts)
 
 
+def flat(text: str) -> str:
+    """A text on one line, without the characters that command a viewer, such as one that turns the direction round."""
+    return " ".join(COMMANDS.sub(" ", text).encode("utf-8", "replace").decode("utf-8").split())
+
+
 def _svg(tall: float, title: str, parts: Sequence[Markup]) -> Markup:
     head = Markup('<svg viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(WIDTH, tall, title)
     return head + Markup("").join(parts) + Markup("</svg>")
@@ -102,6 +109,7 @@ def _svg(tall: float, title: str, parts: Sequence[Markup]) -> Markup:
 
 def _text(x: float, y: float, text: str, kind: str, end: bool = False, middle: bool = False) -> Markup:
     anchor = "end" if end else "middle" if middle else "start"
+    text = flat(text)
     shown = text if len(text) <= 24 else text[:23] + "…"
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>').format(
         x, y, anchor, kind, escape(shown)

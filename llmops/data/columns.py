@@ -38,9 +38,17 @@ CONTEXT_NAMES = {
     **dict.fromkeys(("tools", "functions"), "tools that the replies call"),
     **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), "pictures, sounds or films"),
 }
+# Who speaks, where each row is one message of a conversation.
+SPEAKER_NAMES = ("role", "from", "speaker", "sender", "author", "author_role")
+ASKING = ("user", "human", "prompter", "customer", "client")
+ANSWERING = ("assistant", "gpt", "ai", "bot", "chatbot", "model", "agent", "operator", "system", "developer", "tool")
+SPEAKERS = frozenset((*ASKING, *ANSWERING))
 MOST_LABELS = 50
 LONGEST_LABEL = 60
 DEEPEST = 8
+DATE = re.compile(
+    r"(\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2}))([ T]+\d{1,2}:\d{2}.*)?", re.ASCII
+)
 NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -96,9 +104,14 @@ class Column:
 
     @property
     def is_label(self) -> bool:
-        """A few short values that come again."""
+        """A few short values that come again, and no dates."""
         few = 2 <= len(self.counts) <= MOST_LABELS and len(self.counts) * 2 <= len(self.filled)
-        return few and max(map(len, self.counts)) <= LONGEST_LABEL
+        return few and max(map(len, self.counts)) <= LONGEST_LABEL and not all(map(DATE.fullmatch, self.counts))
+
+    @property
+    def is_speaker(self) -> bool:
+        """It says who speaks: named so, and nothing but roles in it."""
+        return bool(self.filled) and self.named(SPEAKER_NAMES) and {name.lower() for name in self.counts} <= SPEAKERS
 
     def described(self) -> str:
         values = len(self.counts)

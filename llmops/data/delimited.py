@@ -14,6 +14,7 @@ DELIMITERS = (",", ";", "\t", "|")
 EXCEL_SAYS = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of some of its exports
 # A quoted cell may run over lines, but an unclosed quote must not swallow the rest of the file.
 LONGEST_CELL_LINES = 1000
+LONGEST_CELL = 10_000_000  # characters; the csv module's own bound of 131,072 is less than many a report
 
 Line = tuple[int, str, str]
 
@@ -86,7 +87,8 @@ def sniff(lines: Sequence[Line]) -> str:
 
 
 def _cells(text: str, delimiter: str, quoted: bool = True) -> list[str] | None:
-    """The cells of one record; None where a quote in it is still open. Raises `csv.Error` where it is malformed."""
+    """The cells of one record; None where a quote in it is still open, and none at all where it is malformed."""
+    csv.field_size_limit(LONGEST_CELL)
     try:
         if not quoted:
             return next(csv.reader([text], delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True), [])

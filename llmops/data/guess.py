@@ -156,6 +156,20 @@ def _conversations(columns: Sequence[Column], name: str) -> Guess | None:
     return Guess(Conversation(messages=column.name), (why,))
 
 
+def _single_messages(columns: Sequence[Column], name: str) -> Guess | None:
+    """Raises `RequestError` where each row is one message: no row of such a file has a reply to learn."""
+    if any(column.named(LABEL_NAMES) and column.is_label for column in columns):
+        return None
+    for column in columns:
+        if column.is_speaker and any(other.is_text for other in columns if other is not column):
+            raise RequestError(
+                f"{name}: {column.name!r} says who speaks, so each row is one message of a conversation",
+                "write one row a conversation, with a column 'messages' that lists {role, content}; "
+                f"or give --text for running text, with --label {column.name} to tell the speakers apart",
+            )
+    return None
+
+
 def _alpaca(columns: Sequence[Column], name: str) -> Guess | None:
     """An instruction, an input to it, an output: by their names."""
     inputs = [column for column in columns if column.named(INPUT_NAMES)]
@@ -188,6 +202,7 @@ TALKS: tuple[Callable[[Sequence[Column], str], Guess | None], ...] = (
     _pairs,
     _thumbs,
     _conversations,
+    _single_messages,
     _alpaca,
     _prompt_and_reply,
 )
@@ -231,6 +246,8 @@ def _of_a_text(columns: Sequence[Column], chosen: Chosen, name: str) -> Guess:
             raise _unclear(name, columns, doubt, "--number for a number to predict, --text alone for running text")
         if not candidates and (len(texts) == 1 or "text" in chosen):
             text = _the_text(columns, chosen, name)
+            if "text" not in chosen:
+                _refuse_false_label([column for column in columns if column.name != text.column], name)
             why = "no column holds labels, numbers or replies: running text, to go on with pretraining"
             return Guess(PlainText(text=text.column), (text.why, why))
     label, why_label = _label(columns, chosen, name)
@@ -238,6 +255,17 @@ def _of_a_text(columns: Sequence[Column], chosen: Chosen, name: str) -> Guess:
     if text.column == label:
         raise RequestError(f"{text.column!r} cannot be text and label", f"choose two of: {_names(columns)}")
     return Guess(Labelled(text=text.column, label=label), (text.why, why_label))
+
+
+def _refuse_false_label(columns: Sequence[Column], name: str) -> None:
+    """Raise `RequestError` where a column is named like a label, so that it is not left out without a word."""
+    for column in columns:
+        if column.filled and column.named(LABEL_NAMES):
+            raise RequestError(
+                f"{name}: {column.described()} is named like a label, and cannot be one",
+                f"a label has from 2 to {MOST_LABELS} short values that come again: bring such rows, "
+                "or give --text for running text without it",
+            )
 
 
 def _rated(columns: Sequence[Column], chosen: Chosen, name: str, number: Column) -> Guess:

@@ -11,6 +11,10 @@ from llmops.core.sources import Data
 def wanted_shares(data: Data) -> dict[str, float]:
     """{source: its share of the training rows}, replay included; empty where the recipe names no weight."""
     weights = {source.from_: source.weight for source in data.sources if source.weight is not None}
+    names = [source.from_ for source in (*data.sources, *([data.replay.source] if data.replay else []))]
+    if (weights or data.replay) and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RequestError(f"source {twice!r} stands twice in a mixture", "name it once, so that its share is clear")
     if weights and len(weights) < len(data.sources):
         without = next(source.from_ for source in data.sources if source.weight is None)
         raise RequestError(f"source {without!r} has no weight, and others have", "give every source a weight, or none")

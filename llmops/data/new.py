@@ -18,7 +18,7 @@ from llmops.core.recipe import Evaluation, Recipe
 from llmops.core.sources import Data, Labelled, PlainText, Rated, Shape, Source
 from llmops.core.tasks import Classify, Continue, Rate, Reply, Task
 from llmops.core.value import Value
-from llmops.data.columns import Column, as_columns, opened
+from llmops.data.columns import LABEL_NAMES, Column, as_columns, opened
 from llmops.data.guess import guess, slices
 from llmops.data.mapping import Example, map_records
 from llmops.data.readers import BY_SUFFIX, columns_of, read_records
@@ -195,7 +195,13 @@ def _classify(column: str, labels: tuple[str, ...]) -> Classify:
                 f"labels {other!r} and {label!r} of column {column!r} differ in case only", "spell them the same"
             )
     listed = ", ".join(labels[:-1]) + f" or {labels[-1]}"
-    return Classify(question=f"Which {column.replace('_', ' ').strip()} fits this text: {listed}?", labels=labels)
+    return Classify(question=f"Which {_asked(column)} fits this text: {listed}?", labels=labels)
+
+
+def _asked(column: str) -> str:
+    """What a question calls a column: of a path such as `annotations.0.choices.0`, the end where it names a label."""
+    *path, last = [part for part in column.split(".") if not part.isdigit()] or [column]
+    return "label" if path and last.lower() not in LABEL_NAMES else last.replace("_", " ").strip()
 
 
 def _rate(column: Column) -> Rate:
@@ -216,15 +222,26 @@ def _deal(file: Path, records: Sequence[Record], shape: Shape, task: Task, keep:
 
 
 def _warnings(dealt: Dealt, labels: dict[str, int]) -> list[str]:
-    found = [f"{count:,} rows would be dropped: {reason}" for reason, count in dealt.reasons.items()]
+    found = [_would_drop(dealt, reason, count) for reason, count in dealt.reasons.items()]
     once = [label for label, count in labels.items() if count == 1]
     found += [f"label {label!r} occurs once" for label in once[:5]]
     most, fewest = max(labels.values(), default=0), min(labels.values(), default=0)
     if most > 10 * fewest:
         found.append(f"the labels are out of balance: from {fewest:,} to {most:,} rows")
     if len(dealt.train) < 50:
-        found.append(f"only {len(dealt.train):,} rows to train on: a few hundred are a good start")
+        found.append(f"only {_rows(len(dealt.train))} to train on: a few hundred are a good start")
     return found
+
+
+def _would_drop(dealt: Dealt, reason: str, count: int) -> str:
+    """How many rows go for a reason, and the first of them."""
+    first = next(row for row in dealt.dropped if row.reason.partition(":")[0] == reason)
+    detail = first.reason.partition(": ")[2]
+    return f"{_rows(count)} would be dropped: {reason} (the first is line {first.line}{detail and ': '}{detail[:100]})"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _with_enough_rows(task: Classify, dealt: Dealt) -> tuple[Classify, list[str]]:

@@ -9,9 +9,10 @@ from llmops.core.cleaning import Alteration, AlteredRow
 from llmops.core.dataset import Row
 from llmops.core.errors import RequestError
 from llmops.core.people import Corrected, Correction
-from llmops.core.tasks import Classify, Task
+from llmops.core.tasks import Classify, Rate, Task
 from llmops.data.cells import Unfit, cell_text
 from llmops.data.readers import read_records
+from llmops.data.shapes import number_of, spelt
 from llmops.store.workspace import Workspace
 
 WORKSPACE = "workspace"  # what a recipe calls the corrections that were made in the app
@@ -67,7 +68,17 @@ def fault(one: Correction, task: Task) -> str | None:
         if one.label is None:
             return "a row of this task has a label, not a reply"
         return None if one.label in task.labels else f"{one.label!r} is none of the labels {', '.join(task.labels)}"
-    return "a row of this task has a reply, not a label" if one.reply is None else None
+    if one.reply is None:
+        return "a row of this task has a reply, not a label"
+    return _wrong_number(one.reply, task) if isinstance(task, Rate) else None
+
+
+def _wrong_number(said: str, task: Rate) -> str | None:
+    try:
+        right = spelt(number_of(said), task)
+    except Unfit as error:
+        return str(error)
+    return None if said == right else f"{said!r} is not spelt as the task spells numbers: {right}"
 
 
 def correct(rows: Iterable[Row], by_id: dict[str, Correction]) -> Iterator[tuple[Row, AlteredRow | None]]:

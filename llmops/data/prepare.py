@@ -19,7 +19,7 @@ from llmops.data.clean import Cleaner, place
 from llmops.data.crew import Crew
 from llmops.data.ledger import Tally, altered_and_kept
 from llmops.data.mapping import opening
-from llmops.data.origin import find_origins, numbered
+from llmops.data.origin import Origin, find_origins, numbered
 from llmops.data.passes import PARTS, Chunk, Job, read_tallies
 from llmops.data.people import corrections_of
 from llmops.data.review import REVIEW, Reviewed, review
@@ -44,6 +44,7 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
     with tempfile.TemporaryDirectory(prefix="draft-", dir=home) as scratch:
         made = Path(scratch)
         origins = find_origins(recipe, world)
+        _check_fields(recipe, origins)
         rows_key = digest([origin.key for origin in origins])
         cleaning = [with_words(step, world) for step in recipe.data.steps]
         steps = place((*cleaning, Deal.of(recipe.data)), rows_key, spared, home)
@@ -80,6 +81,18 @@ def prepare(recipe: Recipe, workspace: Workspace, processes: int | None = None) 
     tidy(home, [*(step.folder for step in steps), *(origin.folder(home) for origin in origins)], world.clock())
     world.say(_summary(manifest))
     return manifest
+
+
+def _check_fields(recipe: Recipe, origins: Sequence[Origin]) -> None:
+    """Raise `RequestError` where a check is to go by a field that no source has: it would find nothing, and say so."""
+    known = {name for origin in origins for name in (*origin.source.fields, *origin.source.keep_fields)}
+    asked = {"data.leaks.same": recipe.data.leaks.same, "data.bias.columns": recipe.data.bias.columns}
+    for where, names in asked.items():
+        if unknown := [name for name in names if name not in known]:
+            raise RequestError(
+                f"{recipe.name}: {where} names {unknown[0]!r}, which is a field of no source",
+                f"list it in the source's keep_fields, or name one of: {', '.join(sorted(known)) or 'none yet'}",
+            )
 
 
 @dataclass

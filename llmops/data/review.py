@@ -86,7 +86,7 @@ def review(folder: Path, recipe: Recipe, corrections: dict[str, Correction], wor
     """
     draft = Draft(folder)
     rows = sum(sum(draft.labels(part).values()) for part in ("train", "heldout"))
-    steps = [_corrections(draft, corrections)]
+    steps = [_corrections(draft, corrections, world)]
     labels, diagnosis = _labels(draft, recipe, world)
     leaks, found = _leaks(draft, recipe)
     steps += [labels, leaks, _swaps(draft, recipe), _mixture(draft, recipe)]
@@ -161,11 +161,13 @@ def line_of(value: Value) -> str:
     return value.model_dump_json(by_alias=True) + "\n"
 
 
-def _corrections(draft: Draft, corrections: dict[str, Correction]) -> Step:
-    step = Step("corrections")
+def _corrections(draft: Draft, corrections: dict[str, Correction], world: Surroundings) -> Step:
+    """What people said. A correction that finds no row is said: its row was dropped, or never was in this set."""
+    step, lost = Step("corrections"), set(corrections)
 
     def corrected(rows: Iterable[Row]) -> Iterator[Row]:
         for row, change in correct(rows, corrections):
+            lost.discard(row.id)
             if change is not None:
                 step.alter(change)
             yield row
@@ -173,6 +175,10 @@ def _corrections(draft: Draft, corrections: dict[str, Correction]) -> Step:
     if corrections:
         draft.rewrite("train", corrected)
         draft.rewrite("heldout", corrected)
+    if lost:
+        world.say(
+            f"corrections: {len(lost):,} of {len(corrections):,} name no row that is kept; the first is {min(lost)}"
+        )
     return step
 
 

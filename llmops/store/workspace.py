@@ -118,7 +118,12 @@ class Workspace:
         return [path.name.removesuffix(".json") for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
 
     def get(self, kind: type[F], ref: str) -> F:
-        """The fact of a kind by id, unique prefix or `last`; `RequestError` where there is none or more than one."""
+        """The fact of a kind by id, unique prefix or `last`; a data set by its recipe's name too, the newest one.
+
+        Raises `RequestError` where there is none or more than one.
+        """
+        if kind is DatasetManifest and (named := self._named(ref)):
+            ref = named
         fact_id = pick(ref, self.ids(kind), FOLDERS[kind].removesuffix("s"))
         if kind is EvalReport:
             folder = self.folder(kind, fact_id)
@@ -128,6 +133,12 @@ class Workspace:
         if kind is DatasetManifest:
             path = self.folder(kind, fact_id) / "manifest.json"
         return stored(kind, read_json(path), path)
+
+    def _named(self, name: str) -> str | None:
+        """The id of the newest data set of a recipe's name."""
+        ids = [] if name.startswith(f"{DatasetManifest.prefix}-") else self.ids(DatasetManifest)
+        files = ((one, self.folder(DatasetManifest, one) / "manifest.json") for one in reversed(ids))
+        return next((one for one, file in files if file.exists() and read_json(file)["name"] == name), None)
 
     def all(self, kind: type[F]) -> list[F]:
         """Every stored fact of a kind, oldest first."""

@@ -110,7 +110,9 @@ def test_warnings_say_what_to_mind_and_a_label_too_rare_is_left_out(tmp_path: Pa
     seen = look(table(tmp_path / "a.csv", ["text", "label"], [*rows, [sentence(0), "a"], [sentence(77), "once"]]))
     said = "; ".join(seen.warnings)
     assert (
-        "label 'once' occurs once" in said and "out of balance" in said and "1 rows would be dropped: duplicate" in said
+        "label 'once' occurs once" in said
+        and "out of balance" in said
+        and "1 row would be dropped: duplicate (the first is line 62)" in said
     )
     assert isinstance(seen.task, Classify) and seen.task.labels == ("a", "b")
 
@@ -170,3 +172,56 @@ def test_every_shape_is_recognised_and_its_recipe_prepares(tmp_path: Path, kind:
     again = parse_recipe(recipe_yaml(recipe), "x")
     assert again == recipe
     assert prepare(again, Workspace.find(tmp_path / "ws", Surroundings())).rows_train > 0
+
+
+@pytest.mark.parametrize(("labels", "rows"), [(["good"], 60), ([f"c{n}" for n in range(60)], 60), (["good", "bad"], 1)])
+def test_a_column_named_label_is_never_left_out_without_a_word(tmp_path: Path, labels: list[str], rows: int) -> None:
+    file = table(tmp_path / "a.csv", ["text", "label"], [[sentence(n), labels[n % len(labels)]] for n in range(rows)])
+    with pytest.raises(RequestError, match=r"'label'.* is named like a label, and cannot be one") as refused:
+        look(file)
+    assert "--text" in refused.value.fix
+    assert look(file, text="text").shape == PlainText(text="text")
+
+
+@pytest.mark.parametrize("roles", [("user", "assistant"), ("prompter", "prompter"), ("customer", "agent")])
+def test_a_file_with_one_message_a_row_is_not_taken_for_labelled_texts(tmp_path: Path, roles: tuple[str, ...]) -> None:
+    rows: list[dict[str, object]] = [{"thread": n // 2, "role": roles[n % 2], "text": sentence(n)} for n in range(60)]
+    with pytest.raises(RequestError, match="'role' says who speaks") as refused:
+        look(lines(tmp_path / "a.jsonl", rows))
+    assert "messages" in refused.value.fix
+    labelled = [{**row, "label": "ab"[n % 3 == 0]} for n, row in enumerate(rows)]
+    assert look(lines(tmp_path / "b.jsonl", list(labelled))).shape == Labelled()
+
+
+def test_dates_that_come_again_are_no_labels(tmp_path: Path) -> None:
+    rows: list[list[object]] = [
+        [n, sentence(n), ("gut", "schlecht")[n % 2], f"{n % 9 + 1:02d}.03.2025", f"2025-03-0{n % 9 + 1} 10:00"]
+        for n in range(60)
+    ]
+    seen = look(table(tmp_path / "a.csv", ["Nr", "Kommentar", "Bewertung", "Datum", "ts"], rows, ";"))
+    assert seen.shape == Labelled(text="Kommentar", label="Bewertung") and seen.keep_fields == ()
+
+
+def test_a_question_is_asked_in_words_where_the_column_is_a_path(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"data": {"text": sentence(n)}, "annotations": [{"result": [{"value": {"choices": ["ab"[n % 2]]}}]}]}
+        for n in range(60)
+    ]
+    seen = look(lines(tmp_path / "a.jsonl", rows))
+    assert isinstance(seen.task, Classify) and seen.task.question == "Which label fits this text: a or b?"
+
+
+def test_a_warning_names_the_first_line_and_what_is_wrong_with_it(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"prompt": sentence(n), "completion": sentence(n + 500)} for n in range(60)]
+    file = lines(tmp_path / "a.jsonl", rows)
+    with file.open("a") as more:
+        more.write('{"prompt": "abc')
+    said = " ".join(look(file).warnings)
+    assert "1 row would be dropped: unreadable (the first is line 61: not JSON" in said
+
+
+def test_a_long_cell_is_a_text_like_any_other(tmp_path: Path) -> None:
+    long = " ".join(f"word{n}" for n in range(30_000))
+    rows: list[list[object]] = [[long if n == 5 else sentence(n), "ab"[n % 2]] for n in range(60)]
+    seen = look(table(tmp_path / "a.csv", ["text", "label"], rows))
+    assert seen.rows_train + seen.rows_heldout == 60 and not [said for said in seen.warnings if "dropped" in said]

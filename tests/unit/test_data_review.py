@@ -10,14 +10,15 @@ import pytest
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
-from llmops.core.people import Corrected, Note
+from llmops.core.people import Corrected, Correction, Note
 from llmops.core.recipe import Recipe
 from llmops.core.review import BiasAudit, DropLabels, KeepLabels, Relabel
 from llmops.core.sources import Data, Labelled, PromptReply, Replay, Source
-from llmops.core.tasks import Classify
+from llmops.core.tasks import Classify, Rate
 from llmops.data.bias import audit
 from llmops.data.doctor import diagnose, treat
 from llmops.data.mixture import most_rows
+from llmops.data.people import fault
 from llmops.data.prepare import prepare
 from llmops.data.swaps import swaps
 from llmops.pipeline.people import correct, write_note
@@ -238,3 +239,41 @@ def test_general_rows_are_replayed_in_train_only_and_asked_no_question(here: Wor
     assert len(replayed) / len(train) == pytest.approx(0.1, abs=0.01)
     assert all(one.messages[0].role == "user" for one in replayed)
     assert all(one.label is not None for one in here.rows(manifest.id, "heldout"))
+
+
+def test_a_correction_that_finds_no_row_is_said(here: Workspace, tmp_path: Path) -> None:
+    write(texts(200)[0])
+    Path("c.csv").write_text("id,label,author\n0123456789abcdef,good,Ann\n", encoding="utf-8")
+    said: list[str] = []
+    prepare(recipe(corrections=["c.csv"]), workspace(tmp_path / "ws", said=said))
+    assert "1 of 1 name no row that is kept; the first is 0123456789abcdef" in " ".join(said)
+
+
+@pytest.mark.parametrize(("said", "right"), [("3.5", True), ("abc", False), ("3", False), ("nan", False)])
+def test_a_corrected_number_is_a_number_spelt_as_the_task_spells_it(said: str, right: bool) -> None:
+    task = Rate(question="How good?", decimals=1)
+    assert (fault(Correction(row="a", reply=said, author="Ann"), task) is None) == right
+
+
+@pytest.mark.parametrize("check", [{"leaks": {"same": ["autor"]}}, {"bias": {"columns": ["autor"]}}])
+def test_a_check_by_a_field_that_no_source_has_is_refused(here: Workspace, check: dict[str, object]) -> None:
+    write(texts(200)[0])
+    with pytest.raises(RequestError, match="names 'autor', which is a field of no source"):
+        prepare(recipe(**check), here)
+
+
+def test_a_source_that_stands_twice_in_a_mixture_is_refused() -> None:
+    source = Source(from_="path:a.csv", weight=1)
+    with pytest.raises(RequestError, match=r"'path:a\.csv' stands twice"):
+        most_rows({"path:a.csv": 10}, Data(sources=(source, source.replace(weight=3.0))))
+    with pytest.raises(ValueError, match="finite"):
+        Source(from_="path:a.csv", weight=float("inf"))
+
+
+def test_a_set_is_called_by_the_name_of_its_recipe_too(here: Workspace) -> None:
+    write(texts(200)[0])
+    first = prepare(recipe(), here)
+    newest = prepare(recipe(heldout_share=0.4), here)
+    assert first.id != newest.id and here.get(DatasetManifest, "try").id == newest.id
+    with pytest.raises(RequestError, match="no dataset 'tr-y'"):
+        here.get(DatasetManifest, "tr-y")

@@ -238,18 +238,26 @@ def test_a_preference_run_stopped_on_the_way_resumes_to_the_hash_of_the_uninterr
 
 
 def test_continued_pretraining_walks_its_whole_life(workspace: Workspace, tiny_base: Path, tmp_path: Path) -> None:
-    lines = [{"text": f"the cat {number} sat on the mat and the dog sat on the cat. " * 3} for number in range(60)]
+    things = ("cat", "dog", "mat", "sun", "sea", "day", "town", "book", "song", "walk")
+    lines = [
+        {
+            "text": " ".join(
+                f"the {things[(number * step + step) % 10]} sat on {step * number}," for step in range(1, 12)
+            )
+        }
+        for number in range(60)
+    ]
     file = write_jsonl(tmp_path / "texts.jsonl", list(lines))
     recipe = Recipe(
         name="texts",
         base=f"path:{tiny_base}",
-        data=Data(sources=(Source(from_=f"path:{file}"),), heldout_share=0.3),
+        data=Data(sources=(Source(from_=f"path:{file}"),), heldout_share=0.3, steps=()),
         task=Continue(),
         method=LoRA(rank=4),
         training=Training(epochs=4, batch_rows=8, learning_rate=0.01, max_tokens=40),
     )
     found = pipeline.run(recipe, workspace, ONE)
-    assert found.scores["tuned"].value < 0.7 * found.scores["base"].value
+    assert found.scores["tuned"].value < 0.8 * found.scores["base"].value
     plan = workspace.get(Plan, found.plan)
     assert plan.knobs.max_tokens == 40 and plan.left_out == ()
     records = workspace.steps(found.run)
