@@ -90,7 +90,7 @@ def intervals(scores: Mapping[str, Score], picked: str | None = None, names: Map
 
 
 def loss_curve(steps: Sequence[StepRecord]) -> Any:
-    """Loss against step: every step as a faint line, a running mean over a tenth of them on top."""
+    """Loss against step: every step as a faint line, a running mean over a tenth of them on top, held-out as dots."""
     figure = _figure(300, "step", "loss, nats a token")
     x = [record.step for record in steps]
     raw = [record.loss_nats for record in steps]
@@ -98,6 +98,12 @@ def loss_curve(steps: Sequence[StepRecord]) -> Any:
     figure.add_scatter(
         x=x, y=_running_mean(raw), mode="lines", line={"color": ACCENT, "width": 2.4}, name="running mean"
     )
+    seen = [record for record in steps if record.heldout_loss_nats is not None]
+    if seen:
+        y = [record.heldout_loss_nats for record in seen]
+        dots = {"mode": "lines+markers", "line": {"color": GOOD, "width": 1, "dash": "dot"}}
+        figure.add_scatter(x=[record.step for record in seen], y=y, name="held out", **dots)
+        figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.12})
     return figure
 
 

@@ -172,21 +172,24 @@ def _slices(score: Score) -> Iterable[tuple[str, Score]]:
     return score.slices.items()
 
 
-def is_wrong(report: EvalReport, answer: Answer) -> bool:
-    """Whether an answer is wrong by the first measure that says right or wrong of a single answer."""
+def judging_measure(report: EvalReport) -> str | None:
+    """The first measure that calls every single answer right or wrong; None where all are rates, as bits per byte."""
     for measure in report.suite.measures:
-        if measure in answer.marks and measure != "bits_per_byte":
-            return answer.marks[measure] < 1.0
-    return answer.expected.strip() != answer.answered.strip()
+        marks = [answer.marks.get(measure) for answer in report.answers if measure not in answer.weights]
+        if len(marks) == len(report.answers) and set(marks) <= {0.0, 1.0}:
+            return measure
+    return None
 
 
 def chosen_answers(report: EvalReport, only_wrong: bool, part: str) -> list[Answer]:
     """The answers of a slice (`domain=tweets`), or of every row; only the wrong ones where that is asked for."""
     field, _, value = part.partition("=")
+    measure = judging_measure(report) if only_wrong else None
     return [
         answer
         for answer in report.answers
-        if (part == ALL or answer.fields.get(field) == value) and (not only_wrong or is_wrong(report, answer))
+        if (part == ALL or answer.fields.get(field) == value)
+        and (not only_wrong or (measure is not None and answer.marks[measure] < 1.0))
     ]
 
 
@@ -196,16 +199,21 @@ def _answers(report: EvalReport, only_wrong: bool, part: str, page: int) -> Html
         return el("div", note("No answer fits this filter."), class_="lo-scope")
     pages = (len(found) + PAGE - 1) // PAGE
     page = min(max(1, page), pages)
-    rows = [_row(report, answer) for answer in found[(page - 1) * PAGE : page * PAGE]]
-    head = ("asked", "expected", "answered", "", "probability", "slice")
+    measure = judging_measure(report)
+    rows = [_row(report, measure, answer) for answer in found[(page - 1) * PAGE : page * PAGE]]
+    told = "" if measure else plots.metric_name(report.suite.measures[0])
+    head = ("asked", "expected", "answered", told, "probability", "slice")
     link = f"download/{report.id}?{urlencode({'wrong': int(only_wrong), 'slice': part})}"
     where = f"{len(found)} of {len(report.answers)} answers, page {page} of {pages}. "
     top = el("p", where, el("a", "Download as CSV", href=link, download=f"{report.id}.csv"), class_="lo-quiet")
     return el("div", top, table(head, rows, "lo-answers"), class_="lo-scope")
 
 
-def _row(report: EvalReport, answer: Answer) -> tuple[object, ...]:
-    verdict = chip("wrong", "bad") if is_wrong(report, answer) else chip("right", "good")
+def _row(report: EvalReport, judging: str | None, answer: Answer) -> tuple[object, ...]:
+    if judging is not None:
+        verdict = chip("right", "good") if answer.marks[judging] == 1.0 else chip("wrong", "bad")
+    else:  # a rate is neither: its number
+        verdict = el("span", f"{answer.marks[report.suite.measures[0]]:.3f}", class_="lo-num")
     probability = "" if answer.probability is None else f"{answer.probability:.3f}"
     fields = join(el("div", f"{key}={value}") for key, value in answer.fields.items())
     return (answer.prompt, answer.expected, answer.answered, verdict, el("span", probability, class_="lo-num"), fields)

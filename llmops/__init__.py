@@ -88,7 +88,6 @@ if TYPE_CHECKING:
     from llmops.pipeline import evaluate as evaluate
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import health as health
-    from llmops.pipeline import inflation_of as inflation_of
     from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
     from llmops.pipeline import inspect_row as inspect_row
@@ -120,7 +119,7 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """ask_held_out card chat compare correct curate evaluate feedback health inflation_of
+    "llmops.pipeline": """ask_held_out card chat compare correct curate evaluate feedback health
         inspect_dropped inspect_reply inspect_row inspect_set listing load measure_cheap new outcome pick plan predict
         prepare promote prove register rollback run serve show side_by_side stop train train_seeds write_note""",
     "llmops.store.workspace": "Workspace",

@@ -15,6 +15,7 @@ from llmops.cli.recipes import NewRecipe, find_recipe, recipe_name
 from llmops.cli.session import FetchingSession, MachineOptions, Session
 from llmops.cli.verbs import INTERRUPTED, complain
 from llmops.core.errors import RequestError
+from llmops.store.files import writing
 
 if TYPE_CHECKING:
     from llmops.core.plan import Plan
@@ -63,7 +64,8 @@ def new(
     target = out or Path(f"{recipe_name(text)}.yaml")
     if target.exists():
         raise RequestError(f"{target} exists already", "name another file with --out, or remove it")
-    target.write_text(text, encoding="utf-8")
+    with writing(target) as draft:
+        draft.write_text(text, encoding="utf-8")
     session.show(NewRecipe(target, text, look))
     session.say(f"wrote {target}; next: llmops run {target}")
 

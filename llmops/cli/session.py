@@ -44,13 +44,13 @@ class Session:
 
     @cached_property
     def out(self) -> Console:
-        """Standard output."""
-        return Console()
+        """Standard output. No emoji: `:x:` in a person's text is a text."""
+        return Console(emoji=False)
 
     @cached_property
     def err(self) -> Console:
         """Standard error."""
-        return Console(stderr=True)
+        return Console(stderr=True, emoji=False)
 
     @cached_property
     def at(self) -> Workspace:
@@ -133,7 +133,10 @@ class MachineOptions:
         except ValidationError as error:
             first = error.errors()[0]
             field = str(first["loc"][0])
-            raise RequestError(f"{field} {getattr(self, field)} is refused: {first['msg']}", "see --help") from error
+            option = f"--{field.removesuffix('_s').removesuffix('_gb').replace('_', '-')}"
+            why = first["msg"].replace("Input should", "it should")
+            about = Wishes.model_fields[field].description
+            raise RequestError(f"{option} {getattr(self, field)}: {why}", f"{option} takes: {about}") from error
 
 
 def plain(value: object) -> Any:

@@ -90,6 +90,9 @@ def explain(error: Exception) -> int:
     if isinstance(error, LlmopsError):
         complain(error.what, error.fix)
         return error.exit_code
+    if isinstance(error, OSError) and error.filename:
+        complain(f"{error.filename}: {error.strerror}", "check the path, its rights and the room on its disk")
+        return 1
     complain(f"unexpected {type(error).__name__}: {error}", "run it again with --debug for the traceback")
     return 1
 

@@ -18,12 +18,12 @@ Scalar = str | int | float | bool | tuple[str, ...]
 class Wishes(Value):
     """Machine matters, kept out of the recipe: what the person asked of this one machine."""
 
-    device: str | None = None
-    threads: int | None = Field(None, ge=1)
-    max_memory_gb: float | None = Field(None, gt=0)
+    device: str | None = Field(None, pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
+    threads: int | None = Field(None, ge=1, description="threads of the processor")
+    max_memory_gb: float | None = Field(None, gt=0, description="memory that training may take")
     processes: int | None = Field(None, ge=1, le=4096, description="processes that train together")
     tracker: str | None = Field(None, description="a tool that shows the records too: NAME, or NAME=WHERE")
-    budget_s: float | None = Field(None, gt=0, description="training should take at most this long")
+    budget_s: float | None = Field(None, gt=0, description="seconds that training should take at most")
 
 
 class Machine(Value):

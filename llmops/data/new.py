@@ -146,9 +146,11 @@ def recipe_yaml(recipe: Recipe) -> str:
         style = None if isinstance(value, dict | list) else False
         text = yaml.safe_dump({key: value}, default_flow_style=style, allow_unicode=True, sort_keys=False, width=110)
         lines.append(text.rstrip("\n"))
-    lines.append(
-        "# Every knob left out is decided by 'llmops plan', with its reason. To fix one: method: {kind: lora, rank: 16}"
-    )
+    # Short enough for a terminal of 80 columns: where it broke, its second line would read as a part of the recipe.
+    lines += [
+        "# Every knob left out is decided by 'llmops plan', with its reason.",
+        "# To fix one: training: {epochs: 2}",
+    ]
     return "\n".join(lines) + "\n"
 
 

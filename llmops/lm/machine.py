@@ -8,6 +8,7 @@ import re
 import time
 from pathlib import Path
 
+from llmops.core.errors import RequestError
 from llmops.core.plan import Machine
 from llmops.lm.memory import free_bytes
 
@@ -18,13 +19,18 @@ PRODUCTS = {"cpu": 1, "cuda": 10}  # timed together
 
 
 def look(device: str | None = None) -> Machine:
-    """What this machine is, measured in about a second. `device` None takes a GPU where there is one."""
+    """What this machine is, measured in about a second. `device` None takes a GPU where there is one.
+
+    Raises `RequestError` where torch does not see the device that was asked for.
+    """
     import psutil
     import torch
 
     from llmops.lm.fast.kernels import working_compiler
 
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if chosen.startswith("cuda") and int(chosen.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise RequestError(f"torch sees no {chosen} here", "leave out --device, or install the CUDA build of torch")
     memory = psutil.virtual_memory()
     total, free = memory.total, free_bytes()
     if chosen.startswith("cuda"):

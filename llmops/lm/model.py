@@ -58,10 +58,12 @@ class LocalModel:
         self, rows: Sequence[Sequence[int]], track: Track, what: str
     ) -> Iterator[tuple[int, list[int], torch.Tensor]]:
         """(index of a row, where its tokens stand, hidden states TD of its pack), in the order of packs."""
+        return track(self._passes(rows), what, len(rows))
+
+    def _passes(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[int, list[int], torch.Tensor]]:
         import torch
 
-        packs = list(pack_rows(rows, pack_tokens(self.device)))
-        for pack in track(packs, what, len(packs)):
+        for pack in pack_rows(rows, pack_tokens(self.device)):
             with torch.inference_mode():
                 hidden_TD = hidden_states(self.weights, pack, self.device)
             for index, path in zip(pack.rows, pack.paths, strict=True):

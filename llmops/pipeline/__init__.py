@@ -3,7 +3,6 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
-from llmops.pipeline.gate import inflation_of
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
@@ -23,7 +22,6 @@ __all__ = [
     "evaluate",
     "feedback",
     "health",
-    "inflation_of",
     "inspect_dropped",
     "inspect_reply",
     "inspect_row",

@@ -9,7 +9,7 @@ from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.review import LeakGate
 from llmops.core.value import digest
-from llmops.store.files import read_json, read_jsonl, verify_folder, write_json
+from llmops.store.files import read_json, read_jsonl, stored, verify_folder, write_json
 from llmops.store.workspace import Workspace
 
 INFLATION = "leaks.json"  # beside a report
@@ -26,7 +26,7 @@ def leaks_between(trained: str, asked: str, gate: LeakGate, at: Workspace) -> Le
     folder, other = at.folder(DatasetManifest, mine.id), at.folder(DatasetManifest, theirs.id)
     kept = folder / "leaks" / f"{theirs.id}-{digest(gate.to_json())[:8]}.json"
     if kept.exists():
-        return Leaks.model_validate(read_json(kept))
+        return stored(Leaks, read_json(kept), kept)
     verify_folder(folder, {"train.jsonl": mine.files["train.jsonl"]})
     verify_folder(other, {"heldout.jsonl": theirs.files["heldout.jsonl"]})
     train = (spoken(row, gate.same) for row in read_jsonl(folder / "train.jsonl"))
@@ -70,7 +70,7 @@ def check_report(report: EvalReport, plan: Plan, at: Workspace) -> Inflation | N
 def inflation_of(report: str, at: Workspace) -> Inflation | None:
     """What a stored report owes to leaks; None where nothing leaked."""
     path = at.folder(EvalReport, at.get(EvalReport, report).id) / INFLATION
-    return Inflation.model_validate(read_json(path)) if path.exists() else None
+    return stored(Inflation, read_json(path), path) if path.exists() else None
 
 
 def told(made: Inflation) -> str:

@@ -14,7 +14,7 @@ from llmops.core.serving import Sampling
 from llmops.core.value import Value
 from llmops.core.views import RowView, SetView, TokenView
 from llmops.pipeline.subjects import subject_of
-from llmops.store.files import read_json
+from llmops.store.files import read_json, stored
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def outcome(run_ref: str, at: Workspace) -> Outcome:
     path = at.run_folder(at.run(run_ref).id) / "outcome.json"
     if not path.exists():
         raise RequestError(f"run {run_ref} has no outcome yet", "it is written at the end of 'llmops run'")
-    return Outcome.model_validate(read_json(path))
+    return stored(Outcome, read_json(path), path)
 
 
 def show(ref: str, at: Workspace) -> Value:

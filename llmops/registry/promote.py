@@ -10,7 +10,7 @@ from llmops.core.report import LOWER_IS_BETTER, EvalReport, SubjectKind
 from llmops.core.version import ModelVersion, Promotion, RefusedPromotion
 from llmops.registry.names import answering
 from llmops.registry.register import verify
-from llmops.store.files import locked, read_json
+from llmops.store.files import locked, read_json, stored
 from llmops.store.workspace import Workspace
 
 ALIAS = "production"
@@ -198,4 +198,4 @@ def _not_the_best_row(workspace: Workspace, version: ModelVersion, comparison: C
 def _heads(workspace: Workspace) -> dict[str, EvalReport]:
     """Every report without its answers, by id: cheap to read where there are many."""
     files = {fact_id: workspace.folder(EvalReport, fact_id) / "report.json" for fact_id in workspace.ids(EvalReport)}
-    return {fact_id: EvalReport.model_validate({**read_json(file), "answers": ()}) for fact_id, file in files.items()}
+    return {fact_id: stored(EvalReport, {**read_json(file), "answers": ()}, file) for fact_id, file in files.items()}

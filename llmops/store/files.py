@@ -11,11 +11,15 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from llmops.core.errors import LlmopsError
-from llmops.core.value import canonical_json
+from llmops.core.value import Value, canonical_json
 from llmops.store.disk import DISK, Disk
+
+V = TypeVar("V", bound=Value)
 
 # Stands at the end of a line that a crash left unfinished. JSON cannot hold this byte.
 UNFINISHED = b"\x18"
@@ -150,6 +154,19 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise LlmopsError(f"{path} cannot be read: {error}", "restore it from a copy, or make it again") from error
+
+
+def stored(kind: type[V], data: Any, where: object) -> V:
+    """What was stored as a `kind`, from its JSON (data or text); `LlmopsError` where this release has another form."""
+    try:
+        return kind.model_validate_json(data) if isinstance(data, str) else kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise LlmopsError(
+            f"{where} is no {kind.__name__} as this llmops writes it: {place}: {first['msg']}",
+            "another release of llmops wrote it, or it was changed: make it anew, or read it with that release",
+        ) from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

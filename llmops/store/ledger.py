@@ -12,6 +12,7 @@ from llmops.core.people import Corrected, Note
 from llmops.core.serving import Endpoint, Exchange, Feedback
 from llmops.core.value import Value
 from llmops.core.version import Promotion, RefusedPromotion
+from llmops.store.files import stored
 
 V = TypeVar("V", bound=Value)
 
@@ -86,7 +87,7 @@ class Ledger:
             query = query.where(TABLE.c.key == key)
         with self._begin() as connection, connection.begin():
             bodies = connection.execute(query).scalars().all()
-        return [kind.model_validate_json(body) for body in bodies]
+        return [stored(kind, body, "an event of the ledger") for body in bodies]
 
     def name_of(self, kind: type[Value], key: str) -> str | None:
         """The name under which the event with this key was written, or None."""

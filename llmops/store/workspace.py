@@ -28,6 +28,7 @@ from llmops.store.files import (
     read_json,
     read_jsonl,
     read_log,
+    stored,
     verify_folder,
     write_json,
     write_jsonl,
@@ -126,12 +127,12 @@ class Workspace:
         fact_id = pick(ref, self.ids(kind), FOLDERS[kind].removesuffix("s"))
         if kind is EvalReport:
             folder = self.folder(kind, fact_id)
-            answers = [Answer.model_validate(row) for row in read_jsonl(folder / "answers.jsonl")]
-            return kind.model_validate({**read_json(folder / "report.json"), "answers": answers})
+            answers = [stored(Answer, row, folder) for row in read_jsonl(folder / "answers.jsonl")]
+            return stored(kind, {**read_json(folder / "report.json"), "answers": answers}, folder)
         path = self.root / FOLDERS[kind] / f"{fact_id}.json"
         if kind is DatasetManifest:
             path = self.folder(kind, fact_id) / "manifest.json"
-        return kind.model_validate(read_json(path))
+        return stored(kind, read_json(path), path)
 
     def _named(self, name: str) -> str | None:
         """The id of the newest data set of a recipe's name."""
@@ -148,7 +149,7 @@ class Workspace:
         manifest = self.get(DatasetManifest, dataset)
         folder = self.folder(DatasetManifest, manifest.id)
         verify_folder(folder, {name: sha256 for name, sha256 in manifest.files.items() if name == f"{part}.jsonl"})
-        return [Row.model_validate(row) for row in read_jsonl(folder / f"{part}.jsonl")]
+        return [stored(Row, row, folder) for row in read_jsonl(folder / f"{part}.jsonl")]
 
     # Runs: events, folded.
 
@@ -161,7 +162,7 @@ class Workspace:
 
     def events(self, run_id: str) -> list[RunEvent]:
         """The events of a run, oldest first."""
-        return [RunEvent.model_validate(row) for row in read_log(self.run_folder(run_id) / "run.jsonl")]
+        return [stored(RunEvent, row, run_id) for row in read_log(self.run_folder(run_id) / "run.jsonl")]
 
     def run_ids(self) -> list[str]:
         """The ids of all runs, oldest first."""
@@ -185,7 +186,7 @@ class Workspace:
     def steps(self, run_id: str) -> list[StepRecord]:
         """The metrics of a run; where a resumed run did a step again, the later record counts."""
         by_step = {row["step"]: row for row in read_log(self.run_folder(run_id) / "metrics.jsonl")}
-        return [StepRecord.model_validate(by_step[step]) for step in sorted(by_step)]
+        return [stored(StepRecord, by_step[step], run_id) for step in sorted(by_step)]
 
     # Versions: `name:number` in folders, never changed.
 
@@ -196,7 +197,7 @@ class Workspace:
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """Every version (of one name), by name and number."""
         paths = (self.root / "versions").glob(f"{name or '*'}/[0-9]*/version.json")  # a draft's name begins with a dot
-        found = [ModelVersion.model_validate(read_json(path)) for path in paths]
+        found = [stored(ModelVersion, read_json(path), path) for path in paths]
         return sorted(found, key=lambda version: (version.name, version.number))
 
 

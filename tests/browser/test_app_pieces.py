@@ -10,10 +10,24 @@ from typing import Any
 import pytest
 
 from llmops.core.errors import RequestError
+from llmops.core.run import StepRecord
 from llmops.store.workspace import Workspace
 from tests.browser.apps import HOSTILE
 from tests.browser.serve import fake_pipeline, load_app
 from tests.browser.workspace import fill
+from tests.unit.sample_values import report
+
+STEP = {
+    "step": 1,
+    "of": 2,
+    "loss_nats": 2.0,
+    "learning_rate": 1e-3,
+    "gradient_norm": 1.0,
+    "tokens": 10,
+    "trained_tokens": 5,
+    "seconds": 1.0,
+    "memory_bytes": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +94,29 @@ def test_a_progress_bar_in_a_log_is_read_as_its_last_state(app: Any, workspace: 
         if thread.name == f"wait-{job.id}":
             thread.join(10)
     assert jobs.log_tail(job) == "2 of 2\nend"
+
+
+def test_an_answer_that_no_measure_judges_is_called_neither_right_nor_wrong(app: Any) -> None:
+    reports = app("reports")
+    judged, rated = report("tuned", [1.0, 0.0]), report("tuned", [0.6, 2.1], "bits_per_byte", weights=[25.0, 87.0])
+    page = str(reports._answers(judged, False, reports.ALL, 1))
+    assert page.count(">right<") == page.count(">wrong<") == 1
+    page = str(reports._answers(rated, False, reports.ALL, 1))
+    assert ">right<" not in page
+    assert ">wrong<" not in page
+    assert "2.100" in page
+    assert [answer.row for answer in reports.chosen_answers(judged, True, reports.ALL)] == ["r1"]
+    assert reports.chosen_answers(rated, True, reports.ALL) == []
+
+
+def test_the_curve_of_a_run_shows_the_held_out_loss_where_it_was_looked_at(app: Any) -> None:
+    seen = StepRecord.model_validate(STEP | {"step": 2, "heldout_loss_nats": 1.5})
+    curve = app("plots").loss_curve([StepRecord.model_validate(STEP), seen])
+    (held_out,) = [line for line in curve.data if line.name == "held out"]
+    assert (list(held_out.x), list(held_out.y)) == ([2], [1.5])
+    assert "held out" not in [
+        line.name for line in app("plots").loss_curve([seen.replace(heldout_loss_nats=None)]).data
+    ]
 
 
 def test_the_app_is_not_opened_to_other_machines_without_a_token(app: Any, workspace: Workspace) -> None:

@@ -232,6 +232,45 @@ def test_machine_options_reach_the_verb(monkeypatch: pytest.MonkeyPatch, capsys:
     assert wishes == Wishes(budget_s=60, max_memory_gb=4)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--device", "tpu"), ("--device", "cuda:x"), ("--threads", "0"), ("--budget", "-3"), ("--max-memory", "0")],
+)
+def test_a_machine_option_that_makes_no_sense_is_refused_by_the_name_that_was_typed(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, lines = run(capsys, "plan", "reviews.yaml", option, value)
+    what, fix = complaint(lines)
+    assert (code, out) == (2, "")
+    assert what.startswith(f"error: {option} {value}")
+    assert fix.startswith(f"fix: {option} takes: ")
+
+
+def test_no_code_of_an_emoji_is_drawn_where_it_is_a_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, lines = run(capsys, "run", "a:x:b.yaml")
+    assert "a:x:b.yaml" in complaint(lines)[0]
+
+
+def test_new_writes_into_a_folder_that_is_not_there_yet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, _ = run(capsys, "new", "reviews.csv", "--out", "mine/first.yaml")
+    assert code == 0
+    assert recipes.find_recipe("mine/first.yaml", [], None).name == "reviews"  # type: ignore[arg-type]
+
+
+def test_a_path_that_the_system_refuses_is_told_in_two_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, lines = run(capsys, "new", "reviews.csv", "--out", "reviews.csv/first.yaml")
+    assert code == 1
+    assert "reviews.csv" in complaint(lines)[0]
+    assert "unexpected" not in complaint(lines)[0]
+
+
+def test_no_line_of_a_new_recipe_breaks_on_a_screen_of_80_columns(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "new", "reviews.csv", "--out", "first.yaml")
+    assert max(len(line) for line in (folder / "first.yaml").read_text().splitlines() if line.startswith("#")) <= 80
+
+
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("interrupted", 130), ("failed", 1)])
 def test_a_training_that_was_not_finished_is_no_success(
     status: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

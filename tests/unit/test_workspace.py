@@ -281,6 +281,16 @@ def test_an_id_that_is_another_ones_prefix_still_means_itself() -> None:
     assert pick("last", ["pl-1", "pl-2"], "plan") == "pl-2"
 
 
+def test_a_fact_of_another_release_is_an_error_that_says_so(tmp_path: Path) -> None:
+    home = workspace(tmp_path)
+    path = home.put(plan())
+    old = {**json.loads(path.read_text()), "method": "lora"}
+    path.write_text(json.dumps(old))
+    with pytest.raises(LlmopsError, match=r"is no Plan as this llmops writes it: method: .*") as told:
+        home.get(Plan, "last")
+    assert "another release" in told.value.fix
+
+
 def test_a_fact_that_was_damaged_is_an_error_with_a_way_out(tmp_path: Path) -> None:
     home = workspace(tmp_path)
     path = home.put(plan())
