@@ -36,7 +36,7 @@ def main(at: Workspace | None = None, base: str = "smollm2-135m-q4") -> None:
     reasons = [f"{decision.field} = {decision.value}: {decision.because}" for decision in plan.decisions]
     show("plan", "\n".join(reasons))
 
-    views = llmops.inspect_row(manifest.id, 0, base, at)
+    views = llmops.inspect_row(manifest.id, 0, base, at).tokens
     show("inspect: [what is trained] of one row", "".join(f"[{v.text}]" if v.trained else v.text for v in views))
 
     run = llmops.train(plan, at)
