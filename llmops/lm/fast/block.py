@@ -10,11 +10,13 @@ Axes: T tokens, D hidden size, I inner size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.attend import Direct, Places
 from llmops.lm.fast.attention import Attention, Heads, Seen
 from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.plain import Plain, Turn
@@ -62,7 +64,7 @@ class Kept:
     mixed: Tensor
     gate_up: Tensor
     products: list[Tensor]
-    seen: list[Seen] = field(default_factory=list)
+    seen: Any = None
     raw_qkv: Tensor | None = None
     raw_out: Tensor | None = None
     raw_down: Tensor | None = None
@@ -73,13 +75,16 @@ class Pass:
     """What is the same for every layer of one pack: the passes over memory, the groups, the rotations by their name."""
 
     passes: Plain
-    groups: Sequence[Group]
+    spans: Sequence[Group] | Places
     turns: dict[str, Turn]
     lean: bool = False
 
-    def attention(self, block: Block) -> Attention:
+    def attention(self, block: Block) -> Attention | Direct:
         """How the pack looks at itself in one layer."""
-        return Attention(self.passes, block.heads, self.groups, self.turns[block.turn], block.window)
+        turn = self.turns[block.turn]
+        if isinstance(self.spans, Places):
+            return Direct(self.passes.library, block.heads, self.spans, turn, block.window)
+        return Attention(self.passes, block.heads, self.spans, turn, block.window)
 
     def normed(self, norm: Norm, x: Tensor) -> Tensor:
         """`x` normalised, in memory of its own."""

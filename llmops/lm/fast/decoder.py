@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
+from llmops.lm.fast.attend import LANE, places_of
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
 from llmops.lm.fast.fused import Factors, Fused
@@ -64,7 +65,9 @@ class Decoder:
         with torch.no_grad():
             factors = self.factors()
             lean = bool(self.inner.is_gradient_checkpointing)
-            step = Pass(self.passes, groups_of(paths), self._turns(positions), lean)
+            direct = self.passes.direct and self.stack.blocks[0].heads.size % LANE == 0
+            spans = places_of(paths, len(ids)) if direct else groups_of(paths)
+            step = Pass(self.passes, spans, self._turns(positions), lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
         keep = torch.is_grad_enabled()
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
