@@ -68,7 +68,7 @@ class Decoder:
         with torch.no_grad():
             factors = self.factors()
             lean = bool(self.inner.is_gradient_checkpointing)
-            direct = self.passes.direct and self.stack.blocks[0].heads.size % LANE == 0
+            direct = self.passes.direct is not None and self.stack.blocks[0].heads.size % LANE == 0
             spans = places_of(paths, len(ids)) if direct else groups_of(paths)
             step = Pass(self.passes, spans, self._turns(positions), self._rooms(len(ids), keep, lean), lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
