@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import evaluate
 
+from llmops.evals.metrics.absolute_error import AbsoluteError
 from llmops.evals.metrics.accuracy import Accuracy
 from llmops.evals.metrics.bits_per_byte import BitsPerByte
 from llmops.evals.metrics.exact_match import ExactMatch
@@ -19,4 +20,5 @@ METRICS: dict[str, type[evaluate.Metric]] = {
     "pick_reply": PickReply,
     "preference": Preference,
     "reward_accuracy": RewardAccuracy,
+    "absolute_error": AbsoluteError,
 }
