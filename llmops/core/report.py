@@ -6,23 +6,29 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from llmops.core.suites import Asking
 from llmops.core.value import Fact, Value
 
 SubjectKind = Literal["majority", "word_list", "tfidf", "frozen", "base", "tuned", "endpoint"]
 
 # Where a lower number is the better one.
-LOWER_IS_BETTER = frozenset({"bits_per_byte"})
+LOWER_IS_BETTER = frozenset({"bits_per_byte", "perplexity"})
 
 
 class Suite(Fact):
-    """What was asked: which rows, measured how. Two reports are comparable only where their suites are equal."""
+    """What was asked: which rows, how, measured how. Two reports are comparable only where their suites are equal.
+
+    Without `asking` the rows are a recipe's own held-out ones, asked as its task says. Else they are questions
+    (`core/suites.py`), whose ids hold their prompts, examples included.
+    """
 
     prefix: ClassVar[str] = "su"
 
-    dataset: str
+    dataset: str = Field(description="id of a data set, or the name of a suite")
     rows_sha256: str = Field(description="of the ids of the rows, in order")
     measures: tuple[str, ...] = Field(description="the first decides")
     slices: tuple[str, ...]
+    asking: Asking | None = Field(None, exclude_if=lambda asking: asking is None)
 
 
 class Subject(Value):

@@ -10,6 +10,7 @@ from llmops.core.context import Track, silent
 from llmops.core.dataset import Row
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.report import Answer, EvalReport, Score, Subject, Suite
+from llmops.core.suites import Question
 from llmops.evals import intervals, metrics
 
 Item = TypeVar("Item")
@@ -61,30 +62,56 @@ class Measured:
         return self.score(range(n)).replace(slices={name: self.score(places) for name, places in kept.items()})
 
 
+class Asked(NamedTuple):
+    """A row or a question as a report keeps it."""
+
+    id: str
+    prompt: str
+    expected: str
+    fields: dict[str, str]
+
+
+def asked_row(row: Row) -> Asked:
+    """A row, with its label or its reply as what is expected."""
+    return Asked(row.id, row.text, row.label or (row.reply if row.messages else ""), row.fields)
+
+
+def asked_question(question: Question) -> Asked:
+    """A question, with every right answer as what is expected, one a line."""
+    return Asked(question.id, question.asked, "\n".join(question.expected), question.fields)
+
+
 def report(
     subject: Subject, suite: Suite, rows: Sequence[Row], measured: Sequence[Measured], said: Sequence[Said]
 ) -> EvalReport:
     """The report of what was `said` to each of `rows`, as it was `measured`."""
+    return grade(subject, suite, [asked_row(row) for row in rows], measured, said)
+
+
+def grade(
+    subject: Subject, suite: Suite, asked: Sequence[Asked], measured: Sequence[Measured], said: Sequence[Said]
+) -> EvalReport:
+    """The same of anything that was `asked`."""
     slices: dict[str, list[int]] = {}
     for name in suite.slices:
-        for place, row in enumerate(rows):
+        for place, row in enumerate(asked):
             if name in row.fields:
                 slices.setdefault(f"{name}={row.fields[name]}", []).append(place)
     slices = dict(sorted(slices.items()))
     answers = [
         Answer(
             row=row.id,
-            prompt=row.text,
-            expected=row.label or (row.reply if row.messages else ""),
+            prompt=row.prompt,
+            expected=row.expected,
             answered=answer.text,
             marks={one.metric: one.marks[place] for one in measured if one.marks},
             weights={one.metric: one.weights[place] for one in measured if one.weights},
             probability=answer.probability,
             fields=row.fields if answer.error is None else {**row.fields, "error": answer.error},
         )
-        for place, (row, answer) in enumerate(zip(rows, said, strict=True))
+        for place, (row, answer) in enumerate(zip(asked, said, strict=True))
     ]
-    scores = {one.metric: one.sliced(slices, len(rows)) for one in measured}
+    scores = {one.metric: one.sliced(slices, len(asked)) for one in measured}
     return EvalReport(subject=subject, suite=suite, scores=scores, answers=tuple(answers))
 
 
