@@ -176,3 +176,10 @@ Scorer = Annotated[
     | Function,
     Field(discriminator="kind"),
 ]
+
+
+def measures_of_scorer(scorer: Scorer) -> tuple[str, ...]:
+    """What a scorer measures; the first decides. BLEU and chrF have a mark for each answer, and one for all of them."""
+    if isinstance(scorer, Rouge):
+        return (scorer.variant,)
+    return (f"{scorer.kind}_answer", scorer.kind) if isinstance(scorer, Bleu | Chrf) else (scorer.kind,)
