@@ -161,19 +161,7 @@ class Function(Value):
 
 
 Scorer = Annotated[
-    Exact
-    | Includes
-    | Number
-    | Choice
-    | Json
-    | Schema
-    | Rouge
-    | Bleu
-    | Chrf
-    | Regex
-    | Code
-    | Judge
-    | Function,
+    Exact | Includes | Number | Choice | Json | Schema | Rouge | Bleu | Chrf | Regex | Code | Judge | Function,
     Field(discriminator="kind"),
 ]
 

@@ -33,7 +33,11 @@ class Bleu(Corpus):
     """Corpus BLEU (Papineni et al. 2002)."""
 
     def _compute(
-        self, predictions: Sequence[str], references: Sequence[Sequence[str]], tokens: str = "13a", lowercase: bool = False
+        self,
+        predictions: Sequence[str],
+        references: Sequence[Sequence[str]],
+        tokens: str = "13a",
+        lowercase: bool = False,
     ) -> dict[str, float]:
         scorer = bleu_scorer(BleuKnobs(tokens=tokens, lowercase=lowercase), of_one=False)
         return {"bleu": corpus_score(scorer, predictions, references)}

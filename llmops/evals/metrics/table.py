@@ -15,9 +15,8 @@ from llmops.evals.metrics.preference import Preference, RewardAccuracy
 
 # Scorers (`core/scorers.py`) whose score is the mean of their marks.
 MEANS = (
-    ("exact", "includes", "number", "choice", "json", "schema", "regex", "code", "judge", "function")
-    + ("rouge1", "rouge2", "rougeL", "rougeLsum")
-    + ("bleu_answer", "chrf_answer")
+    *("exact", "includes", "number", "choice", "json", "schema", "regex", "code", "judge", "function"),
+    *("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu_answer", "chrf_answer"),
 )
 
 METRICS: dict[str, type[evaluate.Metric]] = {

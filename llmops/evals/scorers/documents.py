@@ -131,7 +131,9 @@ def validator_of(wanted: dict[str, Any]) -> Any:
     try:
         draft.check_schema(wanted)
     except SchemaError as error:
-        raise RequestError(f"this is no JSON schema: {error.json_path}: {error.message}", "correct the schema") from error
+        raise RequestError(
+            f"this is no JSON schema: {error.json_path}: {error.message}", "correct the schema"
+        ) from error
     for keyword, value in keywords(wanted):
         _check_keyword(keyword, value)
     formats = FormatChecker(formats=[name for name in FORMATS if name in FormatChecker.checkers])
@@ -163,7 +165,8 @@ def _check_keyword(keyword: str, value: Any) -> None:
                 compiled(pattern)
             except re2.error as error:
                 raise RequestError(
-                    f"the schema's pattern {pattern!r} does not compile: {error}", "write it for RE2, without look-around"
+                    f"the schema's pattern {pattern!r} does not compile: {error}",
+                    "write it for RE2, without look-around",
                 ) from error
 
 

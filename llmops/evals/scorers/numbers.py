@@ -71,5 +71,13 @@ def _same(one: Read, expected: Read, knobs: Number) -> bool:
     """Whether two numbers are near enough, as they stand or, where one is a percentage, as shares."""
     pairs = [(one.value, expected.value)]
     if one.percent != expected.percent:
-        pairs.append((one.value / 100 if one.percent else one.value, expected.value / 100 if expected.percent else expected.value))
-    return any(math.isclose(said, wanted, rel_tol=0, abs_tol=max(knobs.tolerance, knobs.relative * abs(wanted))) for said, wanted in pairs)
+        pairs.append(
+            (
+                one.value / 100 if one.percent else one.value,
+                expected.value / 100 if expected.percent else expected.value,
+            )
+        )
+    return any(
+        math.isclose(said, wanted, rel_tol=0, abs_tol=max(knobs.tolerance, knobs.relative * abs(wanted)))
+        for said, wanted in pairs
+    )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from llmops.core.scorers import Bleu, Chrf, Rouge
 from llmops.core.suites import Question
@@ -60,3 +63,23 @@ def chrf(knobs: Chrf, tools: Tools) -> Marker:
     """chrF of each answer, 0 to 100."""
     scorer = chrf_scorer(knobs.word_order)
     return each(lambda answer, question: Marked(float(scorer.sentence_score(answer, list(question.expected)).score)))
+
+
+RESAMPLES = 1000
+
+
+def corpus_interval(
+    scorer: Any, answers: Sequence[str], expected: Sequence[Sequence[str]], seed: int
+) -> tuple[float, float]:
+    """The 95 % interval of a corpus score when rows are drawn again (Koehn 2004), by the library's own counts.
+
+    N rows, S counts, R resamples. A resample is a weight for each row, so that no text is counted twice.
+    """
+    most = max(len(texts) for texts in expected)
+    columns = [[texts[place] if place < len(texts) else None for texts in expected] for place in range(most)]
+    counts_NS = np.array(scorer._extract_corpus_statistics(list(answers), columns))
+    n = len(answers)
+    drawn_RN = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    scores = [scorer._compute_score_from_stats(counts.tolist()).score for counts in drawn_RN @ counts_NS]
+    low, high = np.quantile(scores, [0.025, 0.975])
+    return float(low), float(high)

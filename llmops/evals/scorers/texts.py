@@ -22,7 +22,9 @@ APOSTROPHES = frozenset("'’ʼ")
 EVERYTHING: tuple[Fold, ...] = ("case", "spaces", "punctuation")
 
 # "answer: B", "the answer is (b)"; and an answer that begins with "B)", "(B)", "**B.**" or is nothing but a letter.
-ANNOUNCED = re2.compile(r"(?i)\b(?:answer|choice|option)\b(?:\s+is|\s+would\s+be)?\s*[:=]?\s*[\(\[\*\"']*([a-z])(?:[^\w']|$)")
+ANNOUNCED = re2.compile(
+    r"(?i)\b(?:answer|choice|option)\b(?:\s+is|\s+would\s+be)?\s*[:=]?\s*[\(\[\*\"']*([a-z])(?:[^\w']|$)"
+)
 LEADING = re2.compile(r"^\s*[\(\[\*\"']*([A-Za-z])(?:[\)\]\.:\*\"',]+(?:\s|$)|\s*$|\s*\n)")
 
 
@@ -149,7 +151,11 @@ def regex(knobs: Regex, tools: Tools) -> Marker:
         found = [hit for one in patterns if (hit := (one.fullmatch if knobs.whole else one.search)(answer))]
         if own is None or not own.groups:
             return right(bool(found))
-        read = next((found[0][group] for group in range(1, own.groups + 1) if found[0][group] is not None), "") if found else ""
+        read = (
+            next((found[0][group] for group in range(1, own.groups + 1) if found[0][group] is not None), "")
+            if found
+            else ""
+        )
         if not found:
             return right(False, scorer_read="nothing")
         return right(any(fold(read) == fold(text) for text in question.expected), scorer_read=read[:500])
