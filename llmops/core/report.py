@@ -59,8 +59,21 @@ class Score(Value):
     slices: dict[str, Score] = Field(default_factory=dict)
 
 
+class Sample(Value):
+    """One of several answers to a question, drawn with a seed of its own. `mark` None: it could not be marked."""
+
+    seed: int
+    answered: str
+    mark: float | None
+    notes: dict[str, str] = Field(default_factory=dict)
+
+
 class Answer(Value):
-    """One row as it was answered. `marks` holds what each measure made of it (for accuracy, 0.0 or 1.0)."""
+    """One row as it was answered. `marks` holds what each measure made of it (for accuracy, 0.0 or 1.0).
+
+    A mark that a scorer could not give is left out. `notes` says how a mark came about: what was read, a verdict.
+    Where a question was answered several times, the marks are means over `samples`.
+    """
 
     row: str
     prompt: str
@@ -73,6 +86,8 @@ class Answer(Value):
     )
     probability: float | None = None
     fields: dict[str, str] = Field(default_factory=dict)
+    notes: dict[str, str] = Field(default_factory=dict, exclude_if=lambda notes: not notes)
+    samples: tuple[Sample, ...] = Field((), exclude_if=lambda samples: not samples)
 
 
 class EvalReport(Fact):
