@@ -6,23 +6,29 @@ from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from llmops.core.suites import Asking
 from llmops.core.value import Fact, Value
 
 SubjectKind = Literal["majority", "mean", "word_list", "tfidf", "frozen", "base", "tuned", "endpoint"]
 
 # Where a lower number is the better one.
-LOWER_IS_BETTER = frozenset({"bits_per_byte", "absolute_error"})
+LOWER_IS_BETTER = frozenset({"absolute_error", "bits_per_byte", "perplexity"})
 
 
 class Suite(Fact):
-    """What was asked: which rows, measured how. Two reports are comparable only where their suites are equal."""
+    """What was asked: which rows, how, measured how. Two reports are comparable only where their suites are equal.
+
+    Without `asking` the rows are a recipe's own held-out ones, asked as its task says. Else they are questions
+    (`core/suites.py`), whose ids hold their prompts, examples included.
+    """
 
     prefix: ClassVar[str] = "su"
 
-    dataset: str
+    dataset: str = Field(description="id of a data set, or the name of a suite")
     rows_sha256: str = Field(description="of the ids of the rows, in order")
     measures: tuple[str, ...] = Field(description="the first decides")
     slices: tuple[str, ...]
+    asking: Asking | None = Field(None, exclude_if=lambda asking: asking is None)
     scale: float | None = Field(
         None,
         exclude_if=lambda scale: scale is None,  # a suite without one keeps the id that it had before there was one
@@ -53,8 +59,21 @@ class Score(Value):
     slices: dict[str, Score] = Field(default_factory=dict)
 
 
+class Sample(Value):
+    """One of several answers to a question, drawn with a seed of its own. `mark` None: it could not be marked."""
+
+    seed: int
+    answered: str
+    mark: float | None
+    notes: dict[str, str] = Field(default_factory=dict)
+
+
 class Answer(Value):
-    """One row as it was answered. `marks` holds what each measure made of it (for accuracy, 0.0 or 1.0)."""
+    """One row as it was answered. `marks` holds what each measure made of it (for accuracy, 0.0 or 1.0).
+
+    A mark that a scorer could not give is left out. `notes` says how a mark came about: what was read, a verdict.
+    Where a question was answered several times, the marks are means over `samples`.
+    """
 
     row: str
     prompt: str
@@ -67,6 +86,8 @@ class Answer(Value):
     )
     probability: float | None = None
     fields: dict[str, str] = Field(default_factory=dict)
+    notes: dict[str, str] = Field(default_factory=dict, exclude_if=lambda notes: not notes)
+    samples: tuple[Sample, ...] = Field((), exclude_if=lambda samples: not samples)
 
 
 class EvalReport(Fact):

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from llmops.core.dataset import DatasetManifest, Row
 from llmops.core.errors import RequestError
 from llmops.core.report import Suite
+from llmops.core.suites import Asking, Question
+from llmops.core.suites import measures_of as measures_of_asking
 from llmops.core.tasks import Task, measures_of
 from llmops.core.value import digest
 
@@ -49,12 +51,27 @@ def scale_of(train_rows: Sequence[Row]) -> float:
     return scale
 
 
-def rows_digest(rows: Sequence[Row]) -> str:
+def question_suite(name: str, asking: Asking, questions: Sequence[Question], slices: Sequence[str] = ()) -> Suite:
+    """The suite of `questions` as they will be asked, examples in front. Raises `RequestError` as `make_suite` does."""
+    if not questions:
+        raise RequestError(f"{name} has no questions", "ask at least one")
+    if len({question.id for question in questions}) != len(questions):
+        raise RequestError(f"{name} asks the same question twice", "keep each question once")
+    return Suite(
+        dataset=name,
+        rows_sha256=rows_digest(questions),
+        measures=measures_of_asking(asking),
+        slices=tuple(slices),
+        asking=asking,
+    )
+
+
+def rows_digest(rows: Sequence[Row] | Sequence[Question]) -> str:
     """The sha256 of the ids of `rows`, in order."""
     return digest([row.id for row in rows])
 
 
-def check_rows(suite: Suite, rows: Sequence[Row]) -> None:
+def check_rows(suite: Suite, rows: Sequence[Row] | Sequence[Question]) -> None:
     """Raise `RequestError` unless `rows` are the rows of `suite`, in its order."""
     if rows_digest(rows) != suite.rows_sha256:
         raise RequestError(
