@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +30,7 @@ class Said(NamedTuple):
     text: str = ""
     probability: float | None = None
     error: str | None = None
+    chances: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,53 @@ class Measured:
     marks: Sequence[float] = ()
     weights: Sequence[float] = ()
 
-    def score(self, places: Sequence[int]) -> Score:
-        """The score of the rows at `places`."""
+    def score(self, places: Sequence[int], groups: Sequence[str] = ()) -> Score:
+        """The score of the rows at `places`; `groups` names what each of all rows shares with others.
+
+        Where a single group holds all these rows, nothing is known of another, and they count as rows.
+        """
         predictions, references = [self.predictions[i] for i in places], [self.references[i] for i in places]
         value = metrics.compute(self.metric, predictions, references)
-        if self.weights:
-            low, high = intervals.bootstrap([self.marks[i] for i in places], [self.weights[i] for i in places])
-        elif self.marks:
-            low, high = intervals.wilson(sum(self.marks[i] for i in places), len(places))
-        else:
-            low, high = intervals.bootstrap_macro_f1(intervals.confusion(references, predictions))
-        return Score(metric=self.metric, value=value, low=min(low, value), high=max(high, value), n=len(places))
+        marks = [self.marks[i] for i in places] if self.marks else []
+        weights = [self.weights[i] for i in places] if self.weights else [1.0] * len(places)
+        mine = [groups[i] for i in places] if groups else []
+        if not 1 < len(set(mine)) < len(places):
+            return self._bounded(value, *self._alone(predictions, references, marks, weights), len(places))
+        found = self._bounded(value, *self._grouped(predictions, references, marks, weights, mine), len(places))
+        effect = intervals.design_effect(marks, weights, mine) if marks else None
+        return found.replace(groups=len(set(mine)), design_effect=effect)
 
-    def sliced(self, slices: dict[str, list[int]], n: int) -> Score:
+    def _bounded(self, value: float, low: float, high: float, n: int) -> Score:
+        return Score(metric=self.metric, value=value, low=min(low, value), high=max(high, value), n=n)
+
+    def _alone(
+        self, predictions: list[Any], references: list[Any], marks: list[float], weights: list[float]
+    ) -> tuple[float, float]:
+        """The interval of rows that have nothing to do with each other."""
+        if not marks:
+            return intervals.bootstrap_macro_f1(intervals.confusion(references, predictions))
+        return intervals.bootstrap(marks, weights) if self.graded else intervals.wilson(sum(marks), len(marks))
+
+    def _grouped(
+        self, predictions: list[Any], references: list[Any], marks: list[float], weights: list[float], groups: list[str]
+    ) -> tuple[float, float]:
+        """The interval of rows that share sources."""
+        if not marks:
+            return intervals.bootstrap_macro_f1_clustered(references, predictions, groups)
+        if self.graded:
+            return intervals.bootstrap(marks, weights, groups=groups)
+        return intervals.wilson_clustered(marks, groups)
+
+    @property
+    def graded(self) -> bool:
+        """Whether marks are more than right or wrong."""
+        return bool(self.weights) or not all(mark in (0.0, 1.0) for mark in self.marks)
+
+    def sliced(self, slices: dict[str, list[int]], n: int, groups: Sequence[str] = ()) -> Score:
         """The score of all `n` rows, and of each slice. One row has no spread to draw again: no bootstrap."""
-        kept = {name: places for name, places in slices.items() if len(places) > 1 or not self.weights}
-        return self.score(range(n)).replace(slices={name: self.score(places) for name, places in kept.items()})
+        kept = {name: places for name, places in slices.items() if len(places) > 1 or not self.graded}
+        by_slice = {name: self.score(places, groups) for name, places in kept.items()}
+        return self.score(range(n), groups).replace(slices=by_slice)
 
 
 class Asked(NamedTuple):
@@ -69,16 +102,17 @@ class Asked(NamedTuple):
     prompt: str
     expected: str
     fields: dict[str, str]
+    group: str = ""
 
 
 def asked_row(row: Row) -> Asked:
     """A row, with its label or its reply as what is expected."""
-    return Asked(row.id, row.text, row.label or (row.reply if row.messages else ""), row.fields)
+    return Asked(row.id, row.text, row.label or (row.reply if row.messages else ""), row.fields, row.group)
 
 
 def asked_question(question: Question) -> Asked:
     """A question, with every right answer as what is expected, one a line."""
-    return Asked(question.id, question.asked, "\n".join(question.expected), question.fields)
+    return Asked(question.id, question.asked, "\n".join(question.expected), question.fields, question.group)
 
 
 def report(
@@ -98,6 +132,8 @@ def grade(
             if name in row.fields:
                 slices.setdefault(f"{name}={row.fields[name]}", []).append(place)
     slices = dict(sorted(slices.items()))
+    groups = [row.group or row.id for row in asked]
+    sizes = Counter(groups)
     answers = [
         Answer(
             row=row.id,
@@ -107,11 +143,13 @@ def grade(
             marks={one.metric: one.marks[place] for one in measured if one.marks},
             weights={one.metric: one.weights[place] for one in measured if one.weights},
             probability=answer.probability,
+            chances=dict(answer.chances or {}),
+            group=groups[place] if sizes[groups[place]] > 1 else None,
             fields=row.fields if answer.error is None else {**row.fields, "error": answer.error},
         )
         for place, (row, answer) in enumerate(zip(asked, said, strict=True))
     ]
-    scores = {one.metric: one.sliced(slices, len(asked)) for one in measured}
+    scores = {one.metric: one.sliced(slices, len(asked), groups) for one in measured}
     return EvalReport(subject=subject, suite=suite, scores=scores, answers=tuple(answers))
 
 
