@@ -49,7 +49,7 @@ class Difference(Value):
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval says, `better` above 0 and `worse` below it; of a slice, only where Holm's p says so too."""
+        """What the interval says, `better` above 0 and `worse` below; of a slice, only where Holm's p says so too."""
         if self.adjusted_p is not None and self.adjusted_p >= SIGNIFICANT:
             return "cannot tell"
         if self.low > 0:

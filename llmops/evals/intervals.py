@@ -17,6 +17,22 @@ RESAMPLES = 2000
 SEED = 20261123
 
 
+def of_marks(
+    marks: Sequence[float], weights: Sequence[float], groups: Sequence[str] | None, graded: bool
+) -> tuple[float, float]:
+    """The interval of a rate: Wilson's where marks are right or wrong, else a bootstrap; by group where given."""
+    if graded:
+        return bootstrap(marks, weights, groups=groups)
+    return wilson(sum(marks), len(marks)) if groups is None else wilson_clustered(marks, groups)
+
+
+def of_labels(truth: Sequence[int], predicted: Sequence[int], groups: Sequence[str] | None) -> tuple[float, float]:
+    """The interval of macro-F1."""
+    if groups is None:
+        return bootstrap_macro_f1(confusion(truth, predicted))
+    return bootstrap_macro_f1_clustered(truth, predicted, groups)
+
+
 def wilson(successes: float, n: float, z: float = Z95) -> tuple[float, float]:
     """Wilson's score interval of a share (Journal of the American Statistical Association 22:209, 1927)."""
     share, shrink = successes / n, 1 + z**2 / n
@@ -48,6 +64,8 @@ def design_effect(marks: Sequence[float], weights: Sequence[float], groups: Sequ
     residuals_N = weights_N * (marks_N - (weights_N * marks_N).sum() / weights_N.sum())
     residuals_G = by_group(groups, residuals_N)
     n, number = len(residuals_N), len(residuals_G)
+    if number < 2:
+        return 1.0
     alone = n / (n - 1) * float((residuals_N**2).sum())
     together = number / (number - 1) * float((residuals_G**2).sum())
     return max(1.0, together / alone) if alone > 0 else 1.0

@@ -12,7 +12,7 @@ from llmops.core.errors import RequestError
 from llmops.core.report import LOWER_IS_BETTER, Answer, EvalReport, Score
 from llmops.core.resampling import by_group
 from llmops.core.slices import By, Slice, Slices
-from llmops.evals.intervals import bootstrap, wilson, wilson_clustered
+from llmops.evals.intervals import of_marks
 
 FEWEST_ROWS = 10  # of a slice, and of all others
 MOST_VALUES = 20  # of a field: names and numbers of their own say nothing of other rows
@@ -131,10 +131,7 @@ def score_of(metric: str, answers: Sequence[Answer]) -> Score:
     marks = [answer.marks[metric] for answer in answers]
     weights = [answer.weights.get(metric, 1.0) for answer in answers]
     groups = [answer.group or answer.row for answer in answers]
-    grouped = 1 < len(set(groups)) < len(groups)
-    if not set(marks) <= {0.0, 1.0} or any(metric in answer.weights for answer in answers):
-        low, high = bootstrap(marks, weights, groups=groups if grouped else None)
-    else:
-        low, high = wilson_clustered(marks, groups) if grouped else wilson(sum(marks), len(marks))
+    graded = not set(marks) <= {0.0, 0.5, 1.0} or any(metric in answer.weights for answer in answers)
+    low, high = of_marks(marks, weights, groups if 1 < len(set(groups)) < len(groups) else None, graded)
     value = float(np.average(marks, weights=weights))
     return Score(metric=metric, value=value, low=min(low, value), high=max(high, value), n=len(marks))

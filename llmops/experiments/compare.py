@@ -19,8 +19,8 @@ def compare(baseline: EvalReport, challenger: EvalReport, metric: str | None = N
     """Challenger minus baseline by `metric`, overall and by slice; None: the suite's first measure that both have.
 
     The sign is turned where lower is better. Right or wrong is judged by `mcnemar`, anything else by `bootstrap`, and
-    rows that share sources by `clustered`; a slice of a single row has no bootstrap and is left out. Raises `RequestError` where the suites or the rows
-    differ, or one side was not measured by `metric`.
+    rows that share sources by `clustered`; a slice of a single row has no bootstrap and is left out. Raises
+    `RequestError` where the suites or the rows differ, or one side was not measured by `metric`.
     """
     shared = [name for name in baseline.suite.measures if name in baseline.scores and name in challenger.scores]
     metric = metric or (shared[0] if shared else baseline.suite.measures[0])
