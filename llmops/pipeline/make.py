@@ -101,9 +101,9 @@ def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
     from llmops.training.train import train as carry_out
 
     if plan.knobs.processes > 1 and not is_member():
-        return _train_together(plan, at, _begun(plan, at, resume))
+        return _train_together(plan, at, begun(plan, at, resume))
     with joined(plan.knobs) as team:
-        run_id = team.from_first(_begun(plan, at, resume).encode() if team.first else b"").decode()
+        run_id = team.from_first(begun(plan, at, resume).encode() if team.first else b"").decode()
         if at.run(run_id).status == "finished":
             return at.run(run_id)
         base = open_base(plan.recipe.base, at.world)
@@ -116,7 +116,7 @@ def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
         return carry_out(plan, at.rows(plan.dataset, "train"), base.folder, at, run_id)
 
 
-def _begun(plan: Plan, at: Workspace, resume: str | None) -> str:
+def begun(plan: Plan, at: Workspace, resume: str | None) -> str:
     """The id of the run to go on with, or of a new one, which has all that it needs to start."""
     if resume is not None:
         run_id = at.run(resume).id
