@@ -18,6 +18,7 @@ from llmops.evals.intervals import RESAMPLES, SEED, design_effect, wilson
 
 FOLDS = 5
 MOST_BINS, ROWS_A_BIN = 10, 30
+FEWEST_ROWS = 2 * ROWS_A_BIN
 SMALLEST = 1e-12  # a probability that underflowed
 TEMPERATURES = (0.05, 20.0)
 CONFIDENCE = 0.95
@@ -30,8 +31,10 @@ def calibrate(report: EvalReport) -> Calibration:
     Raises `RequestError` where the report has no probabilities of labels, or too few rows to fit and judge.
     """
     answers, chances_NK, truth_N = _chances(report)
-    if len(answers) < 2 * ROWS_A_BIN:
-        raise RequestError(f"{len(answers)} rows cannot tell how reliable a model is", "hold out at least 60")
+    if len(answers) < FEWEST_ROWS:
+        raise RequestError(
+            f"{len(answers)} rows cannot tell how reliable a model is", f"hold out at least {FEWEST_ROWS}"
+        )
     fold_N = np.array([int(digest(answer.group or answer.row)[:8], 16) % FOLDS for answer in answers])
     after_NK = np.empty_like(chances_NK)
     for fold in np.unique(fold_N):
@@ -69,8 +72,9 @@ def _chances(report: EvalReport) -> tuple[list[Answer], np.ndarray, np.ndarray]:
 def tempered(chances_NK: np.ndarray, temperature: float) -> np.ndarray:
     """Each probability to the power 1 / temperature, normalised: above 1 less sure, below 1 surer; same winner."""
     logs_NK = np.log(np.maximum(chances_NK, SMALLEST)) / temperature
-    raised_NK: np.ndarray = np.exp(logs_NK - logs_NK.max(axis=1, keepdims=True))
-    return raised_NK / raised_NK.sum(axis=1, keepdims=True)
+    raised_NK = np.exp(logs_NK - logs_NK.max(axis=1, keepdims=True))
+    made_NK: np.ndarray = raised_NK / raised_NK.sum(axis=1, keepdims=True)
+    return made_NK
 
 
 def temperature_of(chances_NK: np.ndarray, truth_N: np.ndarray) -> float:
@@ -158,6 +162,8 @@ def abstain(report: EvalReport, error: float) -> Abstention:
     """
     from scipy.stats import beta, binom
 
+    if not 0 < error < 1:
+        raise RequestError(f"a share of {error:g} wrong answers is no promise", "give a share such as 0.05")
     answers, chances_NK, truth_N = _chances(report)
     said_N, right_N = _said_and_right(chances_NK, truth_N)
     first_N = _one_of_each([answer.group or answer.row for answer in answers])

@@ -29,13 +29,14 @@ def rank(lines: Sequence[BoardLine], reports: Mapping[str, EvalReport], sweep: s
         return Board(suite=None, metric=None, sweep=sweep, lines=tuple(lines))
     metric = reports[str(measured[0].report)].suite.measures[0]
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    values = {one: report.scores[metric].value for one, report in reports.items() if metric in report.scores}
     scored = [
         line.replace(score=reports[str(line.report)].scores[metric].replace(slices={}))
         for line in measured
-        if metric in reports[str(line.report)].scores
+        if line.report in values
     ]
     # Of equals the cheaper one comes first.
-    scored.sort(key=lambda line: (-sign * line.score.value, line.subject.cost if line.subject else 0))
+    scored.sort(key=lambda line: (-sign * values[str(line.report)], line.subject.cost if line.subject else 0))
     best = reports[str(scored[0].report)]
     pairs = {
         str(place): paired(best, reports[str(line.report)], metric)

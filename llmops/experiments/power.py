@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from llmops.core.power import Power
-from llmops.core.report import EvalReport
+from llmops.core.report import LOWER_IS_BETTER, EvalReport
+from llmops.core.resampling import by_group
 from llmops.experiments.compare import changes_of, paired, right_or_wrong
-from llmops.experiments.pick import MARGIN, ONE_POINT
-from llmops.experiments.tests import by_group
+from llmops.experiments.pick import ONE_POINT
 
 GOAL = 0.8
 MOST_ROWS = 10_000_000
@@ -42,7 +42,7 @@ def power_from(baseline: EvalReport, challenger: EvalReport, metric: str, wanted
         return _shares(len(pairs), metric, float((changes != 0).mean()), wanted, f"{basis} differ", effect)
     residuals = weights * (changes - (weights * changes).sum() / weights.sum()) / weights.mean()
     deviation = float(residuals.std(ddof=1))
-    margin = MARGIN.get(metric, ONE_POINT) if wanted is None else wanted
+    margin = ONE_POINT * (baseline.suite.scale or 1.0) if wanted is None else wanted
     return _graded(len(pairs), metric, deviation, margin, f"{basis} differ", effect)
 
 
@@ -134,14 +134,13 @@ def _design_effect(changes_N: np.ndarray, weights_N: np.ndarray, groups: Sequenc
     return max(1.0, together * number / (number - 1) / alone) if alone > 0 else 1.0
 
 
-def comparable(report: EvalReport, others: Sequence[EvalReport], metric: str) -> EvalReport | None:
-    """The newest of the other reports on the same suite that was measured by the same measure too."""
-    fitting = [
-        other
-        for other in others
-        if other.suite == report.suite
-        and other.id != report.id
-        and other.answers
-        and all(metric in answer.marks for answer in other.answers)
-    ]
-    return fitting[-1] if fitting else None
+def best_two(reports: Sequence[EvalReport], metric: str) -> tuple[EvalReport, EvalReport] | None:
+    """The two best by `metric` among those that share the newest suite and mark every row; None where there are none.
+
+    These are what a next comparison is most like: a majority row differs from everything on many rows.
+    """
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    marked = [one for one in reports if one.answers and all(metric in answer.marks for answer in one.answers)]
+    alike = {one.id: one for one in marked if one.suite == marked[-1].suite and metric in one.scores}
+    ranked = sorted(alike.values(), key=lambda one: -sign * one.scores[metric].value)
+    return (ranked[1], ranked[0]) if len(ranked) > 1 else None

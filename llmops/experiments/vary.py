@@ -35,7 +35,7 @@ def knobs_typed(typed: Sequence[str]) -> tuple[Knob, ...]:
     for text in typed:
         field, equals, values = text.partition("=")
         if not equals or not field.strip() or not values.strip():
-            raise RequestError(f"--vary {text} varies nothing", "write --vary FIELD=A,B, such as --vary method.rank=4,16")
+            raise RequestError(f"--vary {text} varies nothing", "write FIELD=A,B, such as --vary method.rank=4,16")
         knobs.append(Knob(field=field.strip(), values=tuple(_split(values))))
     return tuple(knobs)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmops.core.calibration import Abstention, Calibration
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
-from llmops.core.experiments import Board, BoardLine, Column, LineUp
+from llmops.core.experiments import Board, BoardLine, Column, LineUp, Sweep
 from llmops.core.plan import Plan
 from llmops.core.power import Power
 from llmops.core.report import EvalReport, Suite
@@ -15,6 +15,7 @@ from llmops.core.slices import Slices
 from llmops.core.tasks import measures_of
 from llmops.pipeline.judge import report_of
 from llmops.pipeline.subjects import subject_of, suite_of
+from llmops.store.files import read_json
 from llmops.store.workspace import Workspace
 
 
@@ -26,16 +27,16 @@ def power(
     `of` is a number of rows, or a plan, a data set or a report, whose held-out rows are meant. How often two models
     differ is measured, where two were measured on these rows, unless `changed` assumes it.
     """
-    from llmops.experiments.power import CHANGED, comparable, power_from
+    from llmops.experiments.power import CHANGED, best_two, power_from
     from llmops.experiments.power import power as assumed
 
     if isinstance(of, int) or of.isdecimal():
         return assumed(_enough(int(of)), metric or "accuracy", wanted, CHANGED if changed is None else changed)
     suite, rows = _asked(of, at)
     decides = metric or suite.measures[0]
-    measured = [report for report in _reports_on(suite, at) if decides in report.scores]
-    if changed is None and len(measured) > 1 and (other := comparable(measured[-1], measured[:-1], decides)):
-        return power_from(other, measured[-1], decides, wanted)
+    pair = best_two(_reports_on(suite, at), decides) if changed is None else None
+    if pair is not None:
+        return power_from(*pair, decides, wanted)
     return assumed(_enough(rows), decides, wanted, CHANGED if changed is None else changed)
 
 
@@ -62,20 +63,21 @@ def _asked(of: str, at: Workspace) -> tuple[Suite, int]:
 
 
 def _reports_on(suite: Suite, at: Workspace) -> list[EvalReport]:
-    """Every report on the rows of a suite, oldest first."""
-    return [report for report in at.all(EvalReport) if report.suite.dataset == suite.dataset]
+    """Every report on the rows of a suite, oldest first. Answers of others are not read."""
+    files = {fact_id: at.folder(EvalReport, fact_id) / "report.json" for fact_id in at.ids(EvalReport)}
+    wanted = [fact_id for fact_id, file in files.items() if read_json(file)["suite"]["dataset"] == suite.dataset]
+    return [at.get(EvalReport, fact_id) for fact_id in wanted]
 
 
 def board(at: Workspace, of: str = "last") -> Board:
     """Everybody that was measured on one suite, the best first: of a sweep, or of the suite of a report or data set."""
-    from llmops.core.experiments import Sweep
     from llmops.experiments.board import differing, rank
     from llmops.pipeline.sweep import board_of
 
     if of.startswith(f"{Sweep.prefix}-"):
         return board_of(at.get(Sweep, of), at)
     newest = report_of(of, at)
-    reports = {report.id: report for report in at.all(EvalReport) if report.suite == newest.suite}
+    reports = {report.id: report for report in _reports_on(newest.suite, at) if report.suite == newest.suite}
     lines = [
         BoardLine(name=report.subject.ref, subject=report.subject, status="measured", report=report.id)
         for report in reports.values()
@@ -151,11 +153,21 @@ def calibrate(ref: str, at: Workspace) -> Calibration:
     """How reliable the probabilities of a run, a version or a report are, and the temperature that mends them."""
     from llmops.evals.calibration import calibrate as fit
 
-    return fit(report_of(ref, at))
+    return fit(_with_chances(ref, at))
 
 
 def abstention(ref: str, error: float, at: Workspace) -> Abstention:
     """The threshold above which at most the share `error` of a model's answers is wrong, with 95 % confidence."""
     from llmops.evals.calibration import abstain
 
-    return abstain(report_of(ref, at), error)
+    return abstain(_with_chances(ref, at), error)
+
+
+def _with_chances(ref: str, at: Workspace) -> EvalReport:
+    """The report that is named, or the newest of a run or version that holds probabilities of labels."""
+    if ref == "last" or ref.startswith(f"{EvalReport.prefix}-"):
+        return report_of(ref, at)
+    subject, _, _ = subject_of(ref, at)
+    kept = [at.get(EvalReport, version.report) for version in at.versions() if version.ref == subject.ref]
+    found = [one for one in (*kept, *at.reports_of(subject.ref)) if any(answer.chances for answer in one.answers)]
+    return found[-1] if found else report_of(ref, at)

@@ -56,6 +56,7 @@ def prepare(recipe: Recipe, at: Workspace) -> DatasetManifest:
 
 def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishes = Wishes()) -> Plan:
     """Decide every open knob for this machine, and store the plan."""
+    from llmops.pipeline.experiments import power
     from llmops.planning.look import look
     from llmops.planning.plan import plan as decide
     from llmops.training.trackers import check_tracker
@@ -67,6 +68,8 @@ def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishe
     looked = look(recipe, train, heldout, wishes, at.world, start)
     made = decide(recipe, manifest, looked, wishes)
     at.put(made)
+    if manifest.rows_heldout > 1:
+        at.world.say(power(made.id, at).sentence)
     return made
 
 

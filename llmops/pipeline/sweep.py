@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from llmops.core.context import say_nothing
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.experiments import Board, BoardLine, Knob, Member, MemberStatus, Sweep
 from llmops.core.plan import Plan, Wishes
@@ -54,17 +55,17 @@ def _varied(recipe: Recipe, sets: Sequence[str]) -> Recipe:
     return apply_sets(recipe, sets)
 
 
-def sweep(
-    recipe: Recipe, knobs: Mapping[str, Any] | Sequence[Knob], at: Workspace, wishes: Wishes = Wishes()
-) -> Board:
+def sweep(recipe: Recipe, knobs: Mapping[str, Any] | Sequence[str], at: Workspace, wishes: Wishes = Wishes()) -> Board:
     """Train and measure every combination of `knobs`, and the cheap rows beside them once. Returns the board.
+
+    Knobs are `{"method.rank": (4, 16)}` or, as typed, `["method.rank=4,16"]`.
 
     Asked for again, it goes on where it was: what is measured is not done again, what was interrupted is resumed.
     `wishes` are those of each member. Raises `LlmopsError` where a member failed; what is finished stays.
     """
-    from llmops.experiments.vary import knobs_of
+    from llmops.experiments.vary import knobs_of, knobs_typed
 
-    asked = knobs_of(knobs) if isinstance(knobs, Mapping) else tuple(knobs)
+    asked = knobs_of(knobs) if isinstance(knobs, Mapping) else knobs_typed(knobs)
     made = _planned(recipe, asked, at, wishes)
     done = sum(_standing(member, at)[0] == "measured" for member in made.members)
     at.world.say(f"sweep {made.id}: {len(made.members)} recipes, {made.jobs} at a time ({made.because}); {done} done")
@@ -95,8 +96,9 @@ def _planned(recipe: Recipe, knobs: tuple[Knob, ...], at: Workspace, wishes: Wis
             return old
     first = plan(variants[0][1], manifests[0], at, wishes)
     jobs, because, share = _shared(first, len(variants), wishes)
+    quiet = replace(at, world=replace(at.world, say=say_nothing))  # each would say the same
     plans = [
-        first if jobs == 1 and not place else plan(variant, manifest, at, share)
+        first if jobs == 1 and not place else plan(variant, manifest, quiet, share)
         for place, ((_, variant), manifest) in enumerate(zip(variants, manifests, strict=True))
     ]
     members = tuple(Member(sets=sets, plan=made.id) for (sets, _), made in zip(variants, plans, strict=True))
@@ -257,9 +259,7 @@ def board_of(made: Sweep, at: Workspace) -> Board:
             reports[report.id] = report
         for cheap in at.reports_of(member.plan):
             reports[cheap.id] = cheap
-            lines.append(
-                BoardLine(name=cheap.subject.kind, subject=cheap.subject, status="measured", report=cheap.id)
-            )
+            lines.append(BoardLine(name=cheap.subject.kind, subject=cheap.subject, status="measured", report=cheap.id))
     suites = {report.suite.id for report in reports.values()}
     if len(suites) > 1:
         raise RequestError(
