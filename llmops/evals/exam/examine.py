@@ -24,7 +24,7 @@ from llmops.core.tasks import Classify, Task
 from llmops.core.value import digest
 from llmops.evals.exam.canaries import exposures, read_canaries
 from llmops.evals.exam.copying import copying, most_copied
-from llmops.evals.exam.gains import draws, estimate, mean, share_of, weighed
+from llmops.evals.paired import change, draws, estimate, mean, share_of
 from llmops.evals.exam.marks import Marks, mark
 from llmops.evals.exam.twins import Twin, twins
 from llmops.evals.intervals import SEED
@@ -217,7 +217,7 @@ def _twin_lines(paper: Paper, tuned: Sheet) -> tuple[TwinLine, ...]:
                     must_flip=sum(made[place].flips for place in places),
                     before=round(mean(before.marks_N, before.weights_N), 5),
                     after=round(mean(after.marks_N, after.weights_N), 5),
-                    change=weighed(after.marks_N - before.marks_N, before.weights_N, groups),
+                    change=change(before.marks_N, after.marks_N, before.weights_N, groups),
                 )
             )
     return tuple(lines)
