@@ -15,6 +15,7 @@ import numpy as np
 from llmops.core.dataset import Message
 from llmops.lm.adapters import CONFIG, load_tuned
 from llmops.lm.base import load_weights
+from llmops.lm.fast import best_decoder, equip
 from llmops.lm.model import LocalModel
 from llmops.lm.pack import hidden_states, logits_of, pack_rows, pack_tokens
 from llmops.lm.render import Renderer
@@ -112,6 +113,7 @@ def merged_and_back(base: Path, tuned: Path, renderer: Renderer) -> LocalSpeaker
         weights.merge_adapter()
         weights.unmerge_adapter()
         weights = weights.unload()
+    equip(weights, best_decoder())
     return LocalSpeaker(LocalModel(weights, renderer))
 
 

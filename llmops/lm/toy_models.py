@@ -35,7 +35,7 @@ def write_toy(folder: Path, family: str, seed: int = 0, spread: float = 0.1) -> 
         if family == "llama":
             LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(folder)
         else:
-            kinds = ["sliding_attention", "full_attention"]
+            kinds = ["sliding_attention"] * SIZES["num_hidden_layers"]  # every sixth layer looks at everything
             more = {"head_dim": 256, "sliding_window": 64, "query_pre_attn_scalar": 256, "layer_types": kinds}
             Gemma3ForCausalLM(Gemma3TextConfig(**sizes, **more)).save_pretrained(folder)
     return folder

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmops.core.certificate import Certificate
 from llmops.core.dataset import Message, Row
 from llmops.core.errors import RequestError
+from llmops.core.method import PromptTuning
 from llmops.core.plan import Plan
+from llmops.core.serving import Sampling
 from llmops.core.value import digest
-from llmops.lm.stage import LocalSpeaker, Row as Ids
-from llmops.registry.parity import Form, Interval, Question
-from llmops.registry.parity import certify as examine_stages
 from llmops.store.files import building, read_json, sha256_file, sha256_folder, stored, write_json
 from llmops.store.workspace import Workspace
 
-CERTIFICATE = "certificate.json"
+if TYPE_CHECKING:
+    from llmops.lm.stage import LocalSpeaker, Speaker
+    from llmops.serving.gateway import PromptRenderer
+
+CERTIFICATE = "certificate.json"  # beside a version's files, as its exports are
 ROWS = 32
 SERVED_PLACES = 2  # places of a reply at which the engine is asked: a request each
 CONTEXT_TOKENS = 2048
@@ -29,30 +33,40 @@ CONTEXT_TOKENS = 2048
 
 @dataclass(frozen=True)
 class Chain:
-    """Every form of one version: the base and what was tuned, what was merged, the GGUF, and the GGUF of the base.
-
-    `template` and `opening` are those of training; `engine_reads` is the folder whose tokenizer the gateway uses.
-    """
+    """Every form of one version. `template` and `opening` are those of training; `renderer` is the gateway's."""
 
     version: str
-    base: Path
     tuned: Path
     template: str
     opening: tuple[Message, ...]
     merged: Path
     gguf: Path
-    base_gguf: Path
-    threads: int = 2
+    engine_gguf: Path
+    renderer: PromptRenderer
+    served_opening: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
 
 
-def certificate_of(ref: str, at: Workspace, again: bool = False) -> Certificate:
+@dataclass(frozen=True)
+class Bare:
+    """The base without an adapter in every form: it is known to be right, and gives the noise floors."""
+
+    folder: Path
+    plain: LocalSpeaker
+    rounded: LocalSpeaker
+    served: Speaker
+    threads: int
+
+
+def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
     """The certificate of a version (`tone`, `tone:2`), made where there is none yet, or `again`. Stored beside it.
 
     Raises `RequestError` for a cheap version, which is served by the code that measured it, and for a tuned prompt,
     which no engine can hold.
     """
-    from llmops.core.method import PromptTuning
     from llmops.data.mapping import ask
+    from llmops.lm.base import load_tokenizer
+    from llmops.lm.render import Renderer
     from llmops.planning.bases import base_gguf, open_base
     from llmops.registry.export import version_gguf
     from llmops.registry.names import resolve
@@ -64,26 +78,30 @@ def certificate_of(ref: str, at: Workspace, again: bool = False) -> Certificate:
         return stored(Certificate, read_json(kept), kept)
     if version.kind != "tuned" or isinstance(plan.recipe.method, PromptTuning):
         what = "a cheap row" if version.kind != "tuned" else "a tuned prompt"
-        raise RequestError(f"{version.ref} is {what}: no form of it is served but its own", "certify a tuned version")
+        raise RequestError(f"{version.ref} is {what}: it has no other form", "certify a version with tuned weights")
     base = open_base(plan.recipe.base, at.world)
+    opening, gguf = ask(plan.recipe.task, "")[:-1], version_gguf(at, version, base.folder)
     with tempfile.TemporaryDirectory(prefix="llmops-parity-") as scratch:
         chain = Chain(
             version=version.ref,
-            base=base.folder,
             tuned=folder,
             template=plan.knobs.template,
-            opening=ask(plan.recipe.task, "")[:-1],
+            opening=opening,
             merged=merge_into(Path(scratch) / "merged", base.folder, folder),
-            gguf=version_gguf(at, version, base.folder),
-            base_gguf=base_gguf(base, at.world),
-            threads=plan.knobs.threads,
+            gguf=gguf,
+            engine_gguf=gguf,
+            renderer=Renderer(load_tokenizer(base.folder), plan.knobs.template),
+            served_opening=opening,
         )
-        found = examine(chain, at.rows(version.dataset, "heldout")[:ROWS], Path(scratch), at)
+        with bare_forms(base.folder, base_gguf(base, at.world), chain.template, plan.knobs.threads) as bare:
+            rows = [row for row in at.rows(version.dataset, "heldout") if row.messages][:ROWS]
+            found = examine(chain, bare, rows, Path(scratch), at)
     write_json(kept, found.to_json())
     return found
 
 
 def merge_into(out: Path, base: Path, tuned: Path) -> Path:
+    """`out`, with the base and what was tuned in it as one plain model."""
     from llmops.lm.adapters import merge
 
     out.mkdir()
@@ -91,28 +109,43 @@ def merge_into(out: Path, base: Path, tuned: Path) -> Path:
     return out
 
 
-def examine(chain: Chain, rows: Sequence[Row], scratch: Path, at: Workspace) -> Certificate:
-    """The certificate of a chain, asked `rows`. `scratch` takes the GGUF read back."""
-    from llmops.lm.stage import merged_and_back, rounded_to_q8
-    from llmops.serving.probe import EngineSpeaker
+@contextmanager
+def bare_forms(folder: Path, gguf: Path, template: str, threads: int) -> Iterator[Bare]:
+    """The base in every form, its engine running."""
+    from llmops.lm.base import load_tokenizer
+    from llmops.lm.render import Renderer
+    from llmops.lm.stage import rounded_to_q8
 
-    with ExitStack() as closing:
-        trained, merged = _local(chain.base, chain.tuned, chain), _local(chain.merged, None, chain)
-        bare, read_back = _local(chain.base, None, chain), _local(_read_back(chain.gguf, scratch), None, chain)
-        merged_back = merged_and_back(chain.base, chain.tuned, trained.model.renderer)
-        served = closing.enter_context(_engine(chain.gguf, chain))
-        served_bare = closing.enter_context(_engine(chain.base_gguf, chain))
-        rounded = rounded_to_q8(_local(chain.base, None, chain))
-        sums = digest(sha256_folder(chain.merged)), sha256_file(chain.gguf)
+    plain, rounded = (_local(folder, None, template, threads) for _ in range(2))
+    with _engine(gguf, Renderer(load_tokenizer(folder), template), (), (), Sampling(), threads) as served:
+        yield Bare(folder, plain, rounded_to_q8(rounded), served, threads)
+
+
+def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Workspace) -> Certificate:
+    """The certificate of a chain, asked `rows`. `scratch` takes the GGUF read back."""
+    from llmops.lm.stage import merged_and_back
+    from llmops.registry.parity import Form, Question
+    from llmops.registry.parity import certify as against
+
+    trained = _local(bare.folder, chain.tuned, chain.template, bare.threads)
+    merged = _local(chain.merged, None, chain.template, bare.threads)
+    back = merged_and_back(bare.folder, chain.tuned, trained.model.renderer)
+    read = _local(_read_back(chain.gguf, scratch), None, chain.template, bare.threads)
+    questions = [Question(tuple(row.prompt), tuple(trained.model.renderer.reply_ids(row.reply))) for row in rows]
+    made, file, engine_file = (
+        digest(sha256_folder(chain.merged)),
+        sha256_file(chain.gguf),
+        sha256_file(chain.engine_gguf),
+    )
+    asked = chain.renderer, chain.opening, chain.served_opening, chain.sampling
+    with _engine(chain.engine_gguf, *asked, bare.threads) as served:
         forms = [
-            Form("merged", "merged safetensors, float32", sums[0], merged, (bare, merged_back)),
-            Form("converted", "GGUF q8_0, read back by transformers", sums[1], read_back, (bare, rounded)),
-            Form("served", "llama.cpp behind the gateway", sums[1], served, (bare, served_bare), SERVED_PLACES),
+            Form("merged", "merged safetensors, float32", made, merged, (bare.plain, back)),
+            Form("converted", "GGUF q8_0, read back by transformers", file, read, (bare.plain, bare.rounded)),
+            Form("served", "llama.cpp and gateway", engine_file, served, (bare.plain, bare.served), SERVED_PLACES),
         ]
-        questions = [_question(row, trained) for row in rows if row.messages]
-        watched = list(at.world.track(forms, "certifying", len(forms)))
-        return examine_stages(chain.version, trained, bare, watched, questions, paired_interval)
-    raise AssertionError("ExitStack never swallows")
+        watched = at.world.track(forms, f"certifying {chain.version}", len(forms))
+        return against(chain.version, trained, bare.plain, watched, questions, paired_interval)
 
 
 def paired_interval(changes_N: np.ndarray) -> tuple[float, float]:
@@ -126,10 +159,11 @@ def paired_interval(changes_N: np.ndarray) -> tuple[float, float]:
     return found.low, found.high
 
 
-def _local(folder: Path, tuned: Path | None, chain: Chain) -> LocalSpeaker:
+def _local(folder: Path, tuned: Path | None, template: str, threads: int) -> LocalSpeaker:
     from llmops.lm.model import LocalModel
+    from llmops.lm.stage import LocalSpeaker
 
-    return LocalSpeaker(LocalModel.open(folder, tuned, "float32", "cpu", chain.template, chain.threads))
+    return LocalSpeaker(LocalModel.open(folder, tuned, "float32", "cpu", template, threads))
 
 
 def _read_back(gguf: Path, scratch: Path) -> Path:
@@ -143,20 +177,21 @@ def _read_back(gguf: Path, scratch: Path) -> Path:
 
 
 @contextmanager
-def _engine(gguf: Path, chain: Chain) -> Iterator[EngineSpeaker]:
-    from llmops.lm.base import load_tokenizer
-    from llmops.lm.render import Renderer
+def _engine(
+    gguf: Path,
+    renderer: PromptRenderer,
+    opening: tuple[Message, ...],
+    served_opening: tuple[Message, ...],
+    sampling: Sampling,
+    threads: int,
+) -> Iterator[Speaker]:
+    """llama.cpp and the gateway's rendering. `opening` is what stood before every conversation in training."""
     from llmops.serving.engine import LlamaCppEngine
     from llmops.serving.gateway import Served
     from llmops.serving.probe import EngineSpeaker
 
-    engine = LlamaCppEngine(gguf, chain.threads, CONTEXT_TOKENS, 1)
+    engine = LlamaCppEngine(gguf, threads, CONTEXT_TOKENS, 1)
     try:
-        renderer = Renderer(load_tokenizer(chain.base), chain.template)
-        yield EngineSpeaker(Served(chain.version, (), engine, renderer, chain.opening), engine)
+        yield EngineSpeaker(Served("certified", (), engine, renderer, served_opening), engine, opening, sampling)
     finally:
         engine.close()
-
-
-def _question(row: Row, trained: LocalSpeaker) -> Question:
-    return Question(tuple(row.prompt), tuple(trained.model.renderer.reply_ids(row.reply)))

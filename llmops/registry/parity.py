@@ -7,7 +7,7 @@ tokens of a place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from llmops.core.certificate import Certificate, Check, Stage, StageName
 from llmops.core.dataset import Message
 from llmops.lm.stage import Look, Row, Speaker, Spoken
 
-# How many times the floor a limit is: of 40 clean exports of both families the worst reached 2.1 times (recipes/LOG.md).
+# How many times the floor a limit is. What 40 clean exports reached is in recipes/LOG.md.
 TIMES = 4.0
 ROUNDING_NATS = 1e-6  # of a float32 log-probability: nothing finer is told apart
 HALF = 0.5  # of what the adapter does must be shown to survive, where noise leaves that much room
@@ -65,7 +65,12 @@ class Seen(NamedTuple):
 
 
 def certify(
-    version: str, trained: Speaker, bare: Speaker, forms: Sequence[Form], questions: Sequence[Question], spread: Interval
+    version: str,
+    trained: Speaker,
+    bare: Speaker,
+    forms: Iterable[Form],
+    questions: Sequence[Question],
+    spread: Interval,
 ) -> Certificate:
     """The certificate of `version`: every form against `trained`, the adapter on its base as it was evaluated.
 
@@ -74,14 +79,12 @@ def certify(
     prompts = [trained.prompt_ids(question.messages) for question in questions]
     said = trained.greedy(prompts, GREEDY_TOKENS)
     asked = _Asked(trained, bare, questions, prompts, said, spread)
-    stages = tuple(
-        Stage(name=form.name, artefact=form.artefact, sha256=form.sha256, checks=tuple(asked.checks(form)))
-        for form in forms
-    )
-    most = [sum(len(where) for where in asked.places(form)) for form in forms]
-    return Certificate(
-        version=version, rows=len(questions), positions=max(most, default=0), probes=most[-1] if most else 0, stages=stages
-    )
+    stages, most = [], [0]
+    for form in forms:
+        checks = tuple(asked.checks(form))
+        stages.append(Stage(name=form.name, artefact=form.artefact, sha256=form.sha256, checks=checks))
+        most.append(sum(len(where) for where in asked.places(form)))
+    return Certificate(version=version, rows=len(questions), positions=max(most), probes=most[-1], stages=tuple(stages))
 
 
 @dataclass
@@ -124,7 +127,7 @@ class _Asked:
             self._effect(before, after, without, floor),
             self._greedy(spoken, floor),
             self._right(spoken),
-            self._cost(before, after, floor),
+            *self._cost(before, after, floor),
         ]
 
     def _effect(self, before: Seen, after: Seen, without: Seen, floor: _Floor) -> Check:
@@ -174,27 +177,31 @@ class _Asked:
             why=f"{int(are.sum())} of {len(are)} answers are right, and {int(were.sum())} were.",
         )
 
-    def _cost(self, before: Seen, after: Seen, floor: _Floor) -> Check:
+    def _cost(self, before: Seen, after: Seen, floor: _Floor) -> list[Check]:
         """The likelihood of the held-out replies: no lower than before, beyond noise."""
         changes = _changes(before, after)
-        _, high = self.spread(changes) if len(changes) > 1 else (0.0, 0.0)
-        return Check(
-            name="nats a token gained on held-out replies, upper end",
-            value=high,
-            limit=-TIMES * max(floor.cost_nats, ROUNDING_NATS),
-            at_least=True,
-            why=f"The mean change is {changes.mean() if len(changes) else 0.0:+.3g}.",
-        )
+        if floor.cost_nats is None or len(changes) < 2:
+            return []
+        _, high = self.spread(changes)
+        return [
+            Check(
+                name="nats a token gained on held-out replies, upper end",
+                value=high,
+                limit=-TIMES * max(floor.cost_nats, ROUNDING_NATS),
+                at_least=True,
+                why=f"The mean change is {changes.mean():+.3g}.",
+            )
+        ]
 
 
 @dataclass(frozen=True)
 class _Floor:
     """What the change of form does to weights that are right: mean divergence, largest move of a likely token, and
-    mean change of the replies' likelihood, all in nats."""
+    largest change of a reply's likelihood a token, all in nats; None where the stage named too few of them."""
 
     mean_nats: float
     reach_nats: float
-    cost_nats: float
+    cost_nats: float | None
 
     @classmethod
     def of(cls, before: Seen, after: Seen) -> _Floor:
@@ -208,7 +215,7 @@ class _Floor:
         return cls(
             mean_nats=float(_divergence(before, after).mean()),
             reach_nats=TIMES * max(float(np.nanmax(moves)), ROUNDING_NATS),
-            cost_nats=abs(float(changes.mean())) if len(changes) else 0.0,
+            cost_nats=float(np.abs(changes).max()) if 2 * len(changes) >= len(before.rows) else None,
         )
 
 
@@ -292,4 +299,6 @@ def _same_prompts(trained: Sequence[Row], own: Sequence[Row]) -> Check:
 
 def _same_ends(trained: frozenset[int], own: frozenset[int]) -> Check:
     why = f"An answer ended with {sorted(trained)}, and now with {sorted(own)}." if trained != own else ""
-    return Check(name="tokens that end an answer and did not, or no longer do", value=len(trained ^ own), limit=0, why=why)
+    return Check(
+        name="tokens that end an answer and did not, or no longer do", value=len(trained ^ own), limit=0, why=why
+    )

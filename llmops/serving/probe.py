@@ -22,18 +22,24 @@ NAMED = 64  # likeliest tokens that the engine names at a place; the rest counts
 
 
 class EngineSpeaker:
-    """A version as it is served. `Served.as_trained` and its renderer make the prompt, as for any request."""
+    """A version as it is served. `Served.as_trained` and its renderer make the prompt, as for any request.
 
-    def __init__(self, served: Served, engine: LlamaCppEngine) -> None:
+    `opening` is what stood before every conversation in training: a client does not send it, so it is taken off.
+    """
+
+    def __init__(
+        self, served: Served, engine: LlamaCppEngine, opening: tuple[Message, ...], sampling: Sampling
+    ) -> None:
         assert served.renderer is not None, "an engine that reads bare text has no tokens to compare"
         self._served, self._renderer, self._engine = served, served.renderer, engine
+        self._opening, self._sampling = opening, sampling
         self.end_ids = served.renderer.end_ids
         self._letter = served.renderer.content_ids("a")[-1]
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """A client sends what a person said; what stood before it in training is the gateway's to add."""
-        opening = self._served.opening
-        said = messages[len(opening) :] if opening and tuple(messages[: len(opening)]) == opening else messages
+        before = len(self._opening)
+        said = messages[before:] if tuple(messages[:before]) == self._opening else messages
         return self._renderer.prompt_ids(self._served.as_trained(said))
 
     def look(self, rows: Sequence[Row], places: Sequence[Sequence[int]]) -> list[Look]:
@@ -54,10 +60,11 @@ class EngineSpeaker:
         return list(answer["completion_probabilities"][0]["top_logprobs"])
 
     def greedy(self, prompts: Sequence[Row], most_tokens: int) -> list[Spoken]:
-        """Answers by the sampler of every request, at temperature 0."""
+        """Answers as `sampling` draws them, which is greedily in an endpoint that was asked for nothing else."""
         found = []
         for prompt in prompts:
-            tokens = self._engine.complete(Prompt(tuple(prompt), ""), Sampling(max_tokens=most_tokens))["tokens"]
+            asked = self._sampling.replace(max_tokens=most_tokens)
+            tokens = self._engine.complete(Prompt(tuple(prompt), ""), asked)["tokens"]
             ends = [place for place, token in enumerate(tokens) if token in self.end_ids]
             found.append(Spoken(tuple(tokens[: ends[0]] if ends else tokens), bool(ends)))
         return found
