@@ -92,7 +92,7 @@ def planned(case: Case, folder: Path) -> tuple[Workspace, Plan]:
     recipe = Recipe(
         name="memory",
         base=case.base,
-        data=Data(sources=(source,), heldout_share=0.2),
+        data=Data(sources=(source,), heldout_share=0.2, steps=()),
         task=Reply() if case.replies else Classify(question="Good or bad?", labels=("bad", "good")),
         method=case.method,
         training=Training(
