@@ -3,6 +3,8 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.exam import examine
+from llmops.pipeline.forgetting import forgotten
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
@@ -20,7 +22,9 @@ __all__ = [
     "correct",
     "curate",
     "evaluate",
+    "examine",
     "feedback",
+    "forgotten",
     "health",
     "inspect_dropped",
     "inspect_reply",
