@@ -5,7 +5,7 @@ The learners are tiny and really trained, so that what the exam sees is what tra
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from llmops.core.canaries import QUESTION, Canaries
@@ -19,6 +19,7 @@ from llmops.evals.exam.canaries import exposures, read_canaries
 from llmops.evals.exam.examine import Both, examine, set_paper, sit
 from llmops.evals.prove_learner import LABELS, copy_of, labelled, new_learner, sentences, talk, teach
 from llmops.lm.model import LocalModel
+from llmops.store.workspace import Workspace
 
 TONE = Classify(question="Good or bad?", labels=LABELS)
 STOCK = "the day is near the lake and the town is near the hill . a boat takes the lamp to the door"
@@ -48,7 +49,7 @@ def taught(rows: list[Row], seed: int, steps: int, rate: float) -> Taught:
     return Taught(tuned, base)
 
 
-def understood_or_memorised(size: Size, folder: Path) -> CheckResult:
+def understood_or_memorised(size: Size) -> CheckResult:
     """A word decides the label, or chance does: told apart at equal training accuracy, by the share that carries over.
 
     A learner that did not learn all of its training labels is no case: the exam is not to see who learned more.
@@ -84,7 +85,7 @@ def carried(exam: Exam) -> float:
     return exam.carried.value if exam.carried else 0.0
 
 
-def canaries_by_repeats(size: Size, folder: Path) -> CheckResult:
+def canaries_by_repeats(size: Size) -> CheckResult:
     """Canaries that stood 1, 4, 16 and 64 times among the rows: exposure rises with it, and the base shows none."""
     correlations, base_bits = [], []
     for seed in range(3 if size == "ci" else 15):
@@ -104,7 +105,7 @@ def canaries_by_repeats(size: Size, folder: Path) -> CheckResult:
         of=len(correlations),
         false_alarms=sum(bits > 10 for bits in base_bits),
         clean=len(base_bits),
-        goal=f"Spearman of exposure with 1, 4, 16, 64 repeats at least {LOWEST_SPEARMAN}; none above 10 bits in the base",
+        goal=f"Spearman with 1, 4, 16, 64 repeats at least {LOWEST_SPEARMAN}; none above 10 bits in the base",
         passed=lowest >= LOWEST_SPEARMAN and not any(bits > 10 for bits in base_bits),
         note=f"Spearman {lowest:.3f} to {max(correlations):.3f}; mean exposure in the base {flat:.1f} bits",
     )
@@ -114,7 +115,7 @@ def _repeated(planted: Canaries) -> list[str]:
     return [text for text, repeats in planted.planted() for _ in range(repeats)]
 
 
-def recited_or_boilerplate(size: Size, folder: Path) -> CheckResult:
+def recited_or_boilerplate(size: Size) -> CheckResult:
     """Rows learned by heart are an alarm; a stock reply that every row has, held-out ones too, is none."""
     found = alarms = 0
     seeds = 2 if size == "ci" else 10
@@ -130,7 +131,7 @@ def recited_or_boilerplate(size: Size, folder: Path) -> CheckResult:
                 ]
                 for side, part in enumerate(replies)
             )
-            exam = taught(train, seed, 80, 0.004).examined(train, heldout, Reply())
+            exam = taught(train, seed, 60, 0.005).examined(train, heldout, Reply())
             recited = exam.copying is not None and exam.copying.excess.low > 0
             shares.append(exam.copying.tuned_train.recited if exam.copying else 0)
             found, alarms = found + (recited and not stock), alarms + (recited and stock)
@@ -160,3 +161,9 @@ def spearman(one: list[int], other: list[float]) -> float:
 
 
 CHECKS = (understood_or_memorised, canaries_by_repeats, recited_or_boilerplate)
+
+
+def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
+    """Each check in turn. Nothing is written."""
+    for check in CHECKS:
+        yield check(size)

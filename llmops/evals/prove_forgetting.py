@@ -5,7 +5,7 @@ Benign runs learn it at a rate that fits; induced forgetting learns the same row
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 from llmops.core.context import silent
 from llmops.core.forgetting import Ability
@@ -14,13 +14,14 @@ from llmops.evals.forgetting import forgotten, try_all
 from llmops.evals.prove_exam import LOWEST_AUC, auc
 from llmops.evals.prove_learner import copy_of, labelled, new_learner, sentences, teach, text
 from llmops.lm.model import LocalModel
+from llmops.store.workspace import Workspace
 
 RATE = 0.0003  # at which 64 narrow rows are learned without harm
 SEEDS: dict[Size, int] = {"ci": 4, "soak": 20}
 GENERAL = ("general text",)
 
 
-def forgetting_induced(size: Size, folder: Path) -> CheckResult:
+def forgetting_induced(size: Size) -> CheckResult:
     """Ten times the rate on narrow rows, against the rate itself: by how much general text costs more."""
     base = speaker()
     texts = sentences(48, 99)
@@ -40,7 +41,7 @@ def forgetting_induced(size: Size, folder: Path) -> CheckResult:
     )
 
 
-def nothing_forgotten(size: Size, folder: Path) -> CheckResult:
+def nothing_forgotten(size: Size) -> CheckResult:
     """The same model twice has forgotten nothing, and a model is not blamed for what it never could do."""
     base, texts = new_learner(0), sentences(24, 99)
     both = try_all(base, texts, silent), try_all(copy_of(base), texts, silent)
@@ -78,3 +79,9 @@ def _range(abilities: list[Ability]) -> str:
 
 
 CHECKS = (forgetting_induced, nothing_forgotten)
+
+
+def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
+    """Each check in turn. Nothing is written."""
+    for check in CHECKS:
+        yield check(size)
