@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmops.core.calibration import Abstention as Abstention
     from llmops.core.calibration import Calibration as Calibration
+    from llmops.core.canaries import Canaries as Canaries
     from llmops.core.cleaning import Duplicates as Duplicates
     from llmops.core.cleaning import Language as Language
     from llmops.core.cleaning import NearDuplicates as NearDuplicates
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from llmops.core.errors import LlmopsError as LlmopsError
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
+    from llmops.core.exam import Exam as Exam
     from llmops.core.experiments import Board as Board
     from llmops.core.experiments import LineUp as LineUp
     from llmops.core.experiments import Sweep as Sweep
+    from llmops.core.forgetting import Forgetting as Forgetting
     from llmops.core.health import HealthReport as HealthReport
     from llmops.core.method import DPO as DPO
     from llmops.core.method import IA3 as IA3
@@ -97,7 +100,9 @@ if TYPE_CHECKING:
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
+    from llmops.pipeline import examine as examine
     from llmops.pipeline import feedback as feedback
+    from llmops.pipeline import forgotten as forgotten
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
@@ -135,10 +140,11 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate feedback
-        health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap new outcome
-        pick plan power predict prepare promote prove register rollback run serve show side_by_side slices
-        stop sweep train train_seeds vary write_note""",
+    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate examine
+        feedback forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up
+        listing load measure_cheap new outcome pick plan power predict prepare promote prove
+        register rollback run serve show side_by_side slices stop sweep train train_seeds vary
+        write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
@@ -160,6 +166,9 @@ _HOMES = {
     "llmops.core.calibration": "Abstention Calibration",
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
+    "llmops.core.exam": "Exam",
+    "llmops.core.forgetting": "Forgetting",
+    "llmops.core.canaries": "Canaries",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
     "llmops.core.views": "RowView SetView TokenView",

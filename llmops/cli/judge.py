@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from typer import Argument, Option
 
 import llmops
 from llmops.cli.session import FetchingSession, Session
+from llmops.core.errors import RequestError
 
 Version = Annotated[str, Argument(metavar="VERSION", help="A version: tone:2, or a name for its newest one.")]
+
+
+@dataclass(frozen=True)
+class Instead:
+    """What to ask besides the score."""
+
+    exam: Annotated[
+        bool, Option("--exam", help="Understood or memorised? Unseen rows, recitals, twins and canaries; one verdict.")
+    ] = False
+    forgetting: Annotated[
+        bool, Option("--forgetting", help="What the base could do and this model can not any more, and what helps.")
+    ] = False
 
 
 def evaluate(
     ref: Annotated[
         str, Argument(metavar="REF", help="A run or a version (tone:2, tone@production), or last.")
     ] = "last",
+    instead: Instead = Instead(),
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """Measure a model on its held-out rows: every score with its n and interval, every answer kept.
 
-    Example: llmops evaluate tone:1
+    --exam asks whether it understood its rows or memorised them, --forgetting what it lost of what its base could do.
+    Both are kept beside the report.
+
+    Example: llmops evaluate tone:1 --exam
     """
+    if instead.exam and instead.forgetting:
+        raise RequestError("--exam and --forgetting are two questions", "ask one after the other")
+    if instead.exam:
+        session.show(llmops.examine(ref, session.at))
+        return
+    if instead.forgetting:
+        session.show(llmops.forgotten(ref, session.at))
+        return
     session.show(llmops.evaluate(ref, session.at))
 
 

@@ -8,14 +8,16 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from llmops.cli import boards, scores, words
+from llmops.cli import boards, exam, scores, words
 from llmops.cli.cards import DataCard
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
+from llmops.core.exam import Exam
 from llmops.core.experiments import Sweep
+from llmops.core.forgetting import Forgetting
 from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import Outcome, Seeds
 from llmops.core.plan import Plan
@@ -282,6 +284,8 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     Seeds: seeds,
     EvalReport: scores.report,
     Comparison: scores.comparison,
+    Exam: exam.exam,
+    Forgetting: exam.forgetting,
     ModelVersion: version,
     Promotion: promotion,
     HealthReport: health,

@@ -3,7 +3,9 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
+from llmops.pipeline.forgetting import forgotten
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
@@ -25,7 +27,9 @@ __all__ = [
     "correct",
     "curate",
     "evaluate",
+    "examine",
     "feedback",
+    "forgotten",
     "health",
     "inspect_dropped",
     "inspect_reply",
