@@ -32,8 +32,12 @@ MOST_BYTES = 65_536
 MOST_DEPTH = 24
 # No white space between the parts: a small model that may add some adds a lot.
 COMPACT = {"whitespace_flexible": False}
-# What looks around itself, which an automaton cannot; and anchors, which are there anyway.
-LOOKS_AROUND = re.compile(r"\\[bBAzZG]|\(\?[=!<]|\\[1-9]|\(\?P[=>]")
+# What looks around itself, which an automaton cannot; anchors, which are there anyway; and what a class is not.
+LOOKS_AROUND = re.compile(r"\\[bBAzZGDWS]|\(\?[=!<]|\\[1-9]|\(\?P[=>]")
+# A slash that is not escaped yet ends a pattern in the engine's grammar.
+SLASH = re.compile(r"(?<!\\)((?:\\\\)*)/")
+PIECE = re.compile(r"\\.|[\[\]]", re.DOTALL)
+CLASSES = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r "}
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,13 @@ def json_rule(schema: Json) -> str:
         jsonschema_rs.validator_for(schema)
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise _refused(str(error).splitlines()[0]) from error
-    return f"%json {json.dumps({**schema, 'x-guidance': COMPACT})}"
+
+    def spelt(part: Json) -> Json:
+        pattern = part.get("pattern")
+        return {**part, "pattern": _in_ascii(pattern)} if isinstance(pattern, str) else part
+
+    told = json.loads(json.dumps({**schema, "x-guidance": COMPACT}), object_hook=spelt)
+    return f"%json {json.dumps(told)}"
 
 
 def json_fault(schema: Json) -> Callable[[str], str | None]:
@@ -134,7 +144,7 @@ def _pattern(pattern: str) -> Constraint:
     if bare.endswith("$") and not bare.endswith("\\$"):
         bare = bare[:-1]
     compiled = re2.compile(bare)
-    spelt = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", bare).replace("\n", "\\n").replace("\r", "\\r")
+    spelt = SLASH.sub(r"\1\/", _in_ascii(bare)).replace("\n", "\\n").replace("\r", "\\r")
 
     def fault(text: str) -> str | None:
         return None if compiled.fullmatch(text) else "it does not match the pattern"
@@ -142,12 +152,28 @@ def _pattern(pattern: str) -> Constraint:
     return Constraint(f"%llguidance {{}}\nstart: /{spelt}/", {"type": "regex", "pattern": pattern}, fault)
 
 
+def _in_ascii(pattern: str) -> str:
+    """The pattern with its classes spelt out: `\\d` is ten digits to RE2, and every script's digits to the engine."""
+    inside = False
+
+    def spell(found: re.Match[str]) -> str:
+        nonlocal inside
+        piece = found.group()
+        if piece in ("[", "]"):
+            inside = piece == "["
+        if piece[-1] not in CLASSES or len(piece) == 1:
+            return piece
+        return CLASSES[piece[-1]] if inside else f"[{CLASSES[piece[-1]]}]"
+
+    return PIECE.sub(spell, pattern)
+
+
 def _unmatchable(pattern: Any) -> str | None:
     """Why a pattern cannot be held to; None where it can. RE2 reads it, in linear time whatever the text."""
     import re2
 
     if LOOKS_AROUND.search(str(pattern)):
-        return f"the pattern {str(pattern)[:80]!r} looks around itself, which is not supported"
+        return f"the pattern {str(pattern)[:80]!r} uses what is not supported (look-around, \\\\b, \\\\D, \\\\1)"
     try:
         re2.compile(str(pattern))
     except re2.error as error:

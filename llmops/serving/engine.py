@@ -73,7 +73,7 @@ class Engine(Protocol):
         ...
 
     async def choose(self, ids: Sequence[int], options: Sequence[int]) -> list[float]:
-        """The probability of each of some tokens as the next one, among these, in one forward pass."""
+        """The probability of each option as the next token, among the options, in one forward pass."""
         ...
 
     def close(self) -> None:

@@ -19,6 +19,10 @@ Json = dict[str, Any]
 Scales = list[dict[str, float]]
 # Asked for none, llama.cpp does not tell the token's own either.
 LEAST_TOLD = 1
+# Nobody's log-odds reach 40 nats; a float32 holds odds of 87.
+OPTION_NATS = 100.0
+FILLER_NATS = 150.0
+FILLERS = (".", "a", "1")
 
 
 class LlamaCppEngine:
@@ -57,6 +61,7 @@ class LlamaCppEngine:
             _add_adapters(parameters, adapters)
         self._server: Any = _start(parameters, gguf)
         self._url: str = self._server.listening_address
+        self._fillers = [self._first_token(text) for text in FILLERS]
 
     @property
     def pool(self) -> object:
@@ -85,15 +90,18 @@ class LlamaCppEngine:
     async def chances(self, ids: Sequence[int], options: Sequence[int], scales: Scales) -> list[float]:
         """The probability of each option among the options: one pass, in which all others are biased away.
 
-        A bias of 100 nats on each option leaves their order and their differences as they were.
+        The same bias on each leaves their differences as they were. What is drawn is a filler, biased higher: where
+        llama.cpp draws an end token, or a part of a character, it tells no probabilities at all.
         """
+        filler = next(token for token in self._fillers if token not in options)
+        bias = {**dict.fromkeys(options, OPTION_NATS), filler: FILLER_NATS}
         body = {
             "prompt": list(ids),
             "n_predict": 1,
             "samplers": ["temperature"],
             "temperature": 1.0,
-            "logit_bias": [[option, 100.0] for option in options],
-            "n_probs": len(options),
+            "logit_bias": [[token, nats] for token, nats in bias.items()],
+            "n_probs": len(bias),
             "post_sampling_probs": True,
             "cache_prompt": True,
             "lora": scales,
@@ -101,7 +109,8 @@ class LlamaCppEngine:
         async with self._ask(body) as answer:
             told = json.loads((await answer.read()).decode("utf-8", "replace"))
         found = {one["id"]: float(one["prob"]) for one in told["completion_probabilities"][0]["top_probs"]}
-        return [found.get(option, 0.0) for option in options]
+        weights = [found.get(option, 0.0) for option in options]
+        return [weight / sum(weights) for weight in weights]
 
     @asynccontextmanager
     async def _ask(self, body: Json) -> AsyncIterator[Any]:
@@ -126,6 +135,14 @@ class LlamaCppEngine:
                 raise LlmopsError(
                     f"llama.cpp broke off: {error}.", "Ask again; if it happens again, restart."
                 ) from error
+
+    def _first_token(self, text: str) -> int:
+        import httpx
+
+        key = {"Authorization": f"Bearer {self._key}"}
+        asked = {"content": text, "add_special": False}
+        answer = httpx.post(f"{self._url}/tokenize", json=asked, headers=key, timeout=30, trust_env=False)
+        return int(answer.json()["tokens"][0])
 
     def close(self) -> None:
         self._server = None
