@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 from llmops.core.dataset import DatasetManifest, Row
 from llmops.core.errors import RequestError
 from llmops.core.report import Suite
+from llmops.core.suites import Asking, Question
+from llmops.core.suites import measures_of as measures_of_asking
 from llmops.core.tasks import Task, measures_of
 from llmops.core.value import digest
 
 
-def make_suite(manifest: DatasetManifest, task: Task, rows: Sequence[Row], slices: Sequence[str]) -> Suite:
-    """The suite of `rows`, sliced by the fields named in `slices`.
+def make_suite(
+    manifest: DatasetManifest, task: Task, rows: Sequence[Row], slices: Sequence[str], scale: float | None = None
+) -> Suite:
+    """The suite of `rows`, sliced by the fields named in `slices`; a task to rate has the `scale` of its ratings.
 
     Raises `RequestError` where there are no rows, two rows have one id (their answers could not be paired), or no
     row has a field named in `slices`.
@@ -29,15 +33,45 @@ def make_suite(manifest: DatasetManifest, task: Task, rows: Sequence[Row], slice
                 f"no row has a field {name!r} to slice by",
                 f"name one of: {', '.join(known)}" if known else "keep it with keep_fields or fields of the source",
             )
-    return Suite(dataset=manifest.id, rows_sha256=rows_digest(rows), measures=measures_of(task), slices=tuple(slices))
+    return Suite(
+        dataset=manifest.id,
+        rows_sha256=rows_digest(rows),
+        measures=measures_of(task),
+        slices=tuple(slices),
+        scale=scale,
+    )
 
 
-def rows_digest(rows: Sequence[Row]) -> str:
+def scale_of(train_rows: Sequence[Row]) -> float:
+    """From the lowest to the highest rating of the training rows; `RequestError` where they all have the same."""
+    ratings = [float(row.label) for row in train_rows if row.label is not None]  # rows to replay have none
+    scale = max(ratings, default=0.0) - min(ratings, default=0.0)
+    if not scale:
+        raise RequestError("the training rows have one and the same rating", "bring rows with different ratings")
+    return scale
+
+
+def question_suite(name: str, asking: Asking, questions: Sequence[Question], slices: Sequence[str] = ()) -> Suite:
+    """The suite of `questions` as they will be asked, examples in front. Raises `RequestError` as `make_suite` does."""
+    if not questions:
+        raise RequestError(f"{name} has no questions", "ask at least one")
+    if len({question.id for question in questions}) != len(questions):
+        raise RequestError(f"{name} asks the same question twice", "keep each question once")
+    return Suite(
+        dataset=name,
+        rows_sha256=rows_digest(questions),
+        measures=measures_of_asking(asking),
+        slices=tuple(slices),
+        asking=asking,
+    )
+
+
+def rows_digest(rows: Sequence[Row] | Sequence[Question]) -> str:
     """The sha256 of the ids of `rows`, in order."""
     return digest([row.id for row in rows])
 
 
-def check_rows(suite: Suite, rows: Sequence[Row]) -> None:
+def check_rows(suite: Suite, rows: Sequence[Row] | Sequence[Question]) -> None:
     """Raise `RequestError` unless `rows` are the rows of `suite`, in its order."""
     if rows_digest(rows) != suite.rows_sha256:
         raise RequestError(

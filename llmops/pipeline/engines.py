@@ -176,7 +176,16 @@ def _tuned(version: ModelVersion, plan: Plan, ref: str, at: Workspace, engine: E
         labels = LabelReader(engine, renderer, task.labels, lambda text: ask(task, text))
     opening = ask(task, "")[:-1]
     tools = tool_renderer(renderer)
-    return Served(version.ref, aliases(version, ref, at), engine, renderer, opening, labels, tools=tools)
+    return Served(
+        version.ref,
+        aliases(version, ref, at),
+        engine,
+        renderer,
+        opening,
+        labels,
+        tools=tools,
+        temperature=version.temperature or 1.0,
+    )
 
 
 def _cheap(version: ModelVersion, plan: Plan, ref: str, at: Workspace) -> Served:
@@ -200,7 +209,8 @@ def _cheap(version: ModelVersion, plan: Plan, ref: str, at: Workspace) -> Served
 
     engine = ClassifierEngine(task.labels, chances)
     opening = ask(task, "")[:-1]
-    return Served(version.ref, aliases(version, ref, at), engine, None, opening, CheapLabels(engine))
+    names, heat = aliases(version, ref, at), version.temperature or 1.0
+    return Served(version.ref, names, engine, None, opening, CheapLabels(engine), temperature=heat)
 
 
 def _threads() -> int:

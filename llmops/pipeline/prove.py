@@ -10,8 +10,14 @@ from llmops.core.errors import RequestError
 from llmops.core.proof import CheckResult, Proof, Size
 from llmops.store.workspace import Workspace
 
-# What can be proved, and the module whose `checks(size, at)` yields a result for each check.
-PROOFS: dict[str, str] = {"data": "llmops.data.prove", "training": "llmops.training.prove"}
+# What can be proved, and the modules whose `checks(size, at)` yield a result for each check. Rooms do not import each
+# other, so what two of them prove together has a module in each.
+PROOFS: dict[str, tuple[str, ...]] = {
+    "data": ("llmops.data.prove",),
+    "training": ("llmops.training.prove",),
+    "parity": ("llmops.pipeline.prove_parity",),
+    "evaluation": ("llmops.evals.prove", "llmops.experiments.prove"),
+}
 
 
 def prove(what: Sequence[str], at: Workspace, size: Size = "ci") -> Proof:
@@ -31,5 +37,6 @@ def prove(what: Sequence[str], at: Workspace, size: Size = "ci") -> Proof:
 
 
 def _checks(name: str, size: Size, at: Workspace) -> Iterator[CheckResult]:
-    module: Any = import_module(PROOFS[name])
-    yield from module.checks(size, at)
+    for home in PROOFS[name]:
+        module: Any = import_module(home)
+        yield from module.checks(size, at)

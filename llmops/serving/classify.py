@@ -121,7 +121,7 @@ class Classification:
         ticket, labels = self._tickets[number], self._labels
         await ticket.slot()
         try:
-            chances = await labels.chances(text, ids)
+            chances = tempered(await labels.chances(text, ids), self._one.temperature)
         finally:
             ticket.leave()
         best = max(range(len(chances)), key=chances.__getitem__)
@@ -152,6 +152,14 @@ class Classification:
             "abstained": abstains,
             "probabilities": {name: round(chance, 6) for name, chance in zip(labels.labels, chances, strict=True)},
         }
+
+
+def tempered(chances: Sequence[float], temperature: float) -> list[float]:
+    """Chances whose logarithms are divided by `temperature` and which add up to 1 again (Guo et al. 2017)."""
+    if temperature == 1:
+        return list(chances)
+    powers = [chance ** (1 / temperature) for chance in chances]
+    return [power / sum(powers) for power in powers]
 
 
 def labels_of(one: Served) -> Labels:

@@ -112,6 +112,24 @@ class LlamaCppEngine:
         weights = [found.get(option, 0.0) for option in options]
         return [weight / sum(weights) for weight in weights]
 
+    def complete(self, prompt: Prompt, sampling: Sampling, more: Json | None = None) -> Json:
+        """llmops' own question: the whole answer as llama.cpp says it, in one piece; `more` goes into the request.
+
+        Blocks; raises as `stream` does.
+        """
+        import httpx
+
+        if self._server is None:
+            raise LlmopsError("The engine is closed.", "Start it again.")
+        body = {**_completion(prompt, sampling), "lora": self.scales(None), "stream": False, **(more or {})}
+        key = {"Authorization": f"Bearer {self._key}"}
+        with httpx.Client(trust_env=False, timeout=httpx.Timeout(600, connect=10)) as client:
+            answer = client.post(f"{self._url}/completion", headers=key, json=body)
+        if answer.status_code != httpx.codes.OK:
+            raise _refused(answer.text)
+        whole: Json = answer.json()
+        return whole
+
     @asynccontextmanager
     async def _ask(self, body: Json) -> AsyncIterator[Any]:
         """The engine's answer to one request, its status looked at. Leaving early breaks the connection off."""
