@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -25,38 +25,10 @@ TEMPLATE = (
 GOOD = ("lovely", "bright", "kind", "splendid", "warm", "gentle")
 BAD = ("dull", "rude", "broken", "cold", "awful", "bitter")
 LABELS = ("bad", "good")
-THINGS = [
-    "day",
-    "meal",
-    "film",
-    "room",
-    "song",
-    "walk",
-    "book",
-    "town",
-    "tree",
-    "lake",
-    "hill",
-    "boat",
-    "door",
-    "lamp",
-    "cup",
-    "hat",
-    "shoe",
-    "coat",
-    "desk",
-    "wall",
-    "roof",
-    "pond",
-    "path",
-    "farm",
-    "mill",
-    "barn",
-    "shed",
-    "gate",
-    "yard",
-    "nest",
-]
+THINGS = (
+    "day meal film room song walk book town tree lake hill boat door lamp cup hat shoe coat desk wall roof pond path "
+    "farm mill barn shed gate yard nest"
+).split()
 VERBS = ("sees", "finds", "takes", "keeps", "meets", "wants", "brings", "leaves")
 GLUE = ("a", "the", "and", "near", "with", "is", "to", "of", ".", "?", ",")
 

@@ -10,12 +10,7 @@ from llmops.core.dataset import DatasetManifest, Message
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
-<<<<<<< HEAD
-from llmops.core.tasks import Classify
-=======
 from llmops.core.tasks import Classify, Rate
-from llmops.core.version import ModelVersion
->>>>>>> main
 from llmops.pipeline.gate import check_report
 from llmops.store.workspace import Workspace
 

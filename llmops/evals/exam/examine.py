@@ -24,10 +24,10 @@ from llmops.core.tasks import Classify, Task
 from llmops.core.value import digest
 from llmops.evals.exam.canaries import exposures, read_canaries
 from llmops.evals.exam.copying import copying, most_copied
+from llmops.evals.paired import change, draws, estimate, mean, share_of
 from llmops.evals.exam.marks import Marks, mark
 from llmops.evals.exam.twins import Twin, twins
 from llmops.evals.intervals import SEED
-from llmops.evals.paired import change, draws, estimate, mean, share_of
 from llmops.lm.model import LocalModel
 from llmops.lm.render import Renderer
 
@@ -137,7 +137,9 @@ def examine(both: Both, who: tuple[Subject, str, str], renderer: Renderer) -> Ex
     )
 
 
-def judge(gained: Estimate, carried: Estimate | None, copied: Copying | None, measure: str) -> tuple[Learned, str]:
+def judge(
+    gained: Estimate, carried: Estimate | None, copied: Copying | None, measure: str
+) -> tuple[Learned, str]:
     """The verdict, and the sentence that says why."""
     unit = "of accuracy" if measure == "accuracy" else "bits per byte"
     if carried is None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from llmops.lm.fast.attend import Direct, Places
-from llmops.lm.fast.attention import Attention, Heads
+from llmops.lm.fast.attention import Attention, Heads, Seen
 from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.room import Room, Rooms
