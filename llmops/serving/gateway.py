@@ -45,7 +45,7 @@ SEEDS = 2**31
 class ServeSettings:
     """How to serve. Another host than loopback needs a token and an allowed host; port 0 is any free one.
 
-    `deadline_s` is the longest that one answer may take, its time in the queue included.
+    `deadline_s` is the longest that one answer may take, its time in the queue included; `body_s` that a body may.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +55,7 @@ class ServeSettings:
     keep_text: bool = False
     queue: int = 64
     deadline_s: float = 600.0
+    body_s: float = 30.0
     log: Path | None = None
 
 
@@ -110,6 +111,7 @@ class Gateway:
         recorder = Recorder(ledger, world, settings.keep_text, self.metrics, self._log)
         self._desk = Desk(recorder, world, settings.deadline_s)
         self._tokeniser = Tokeniser()
+        self._body_s = settings.body_s
         self._since = int(world.clock().timestamp())
 
     def routes(self) -> dict[tuple[str, str], Callable[..., object]]:
@@ -157,7 +159,7 @@ class Gateway:
 
     async def chat(self, request: Request) -> Response:
         """Answers to a conversation, streamed or whole."""
-        ask = checked(ChatRequest, await read_body(request))
+        ask = checked(ChatRequest, await read_body(request, self._body_s))
         one = self.roster.find(ask.model)
         tools = tool_use(ask, one.tools)
         held = constraint_of(ask.response_format) or (tools.constraint if tools else None)
@@ -175,7 +177,7 @@ class Gateway:
 
     async def complete(self, request: Request) -> Response:
         """Running text, gone on with, streamed or whole."""
-        ask = checked(CompletionRequest, await read_body(request))
+        ask = checked(CompletionRequest, await read_body(request, self._body_s))
         one = self.roster.find(ask.model)
         held = constraint_of(ask.response_format)
         able(one, held, ask.likeliest)
@@ -223,7 +225,7 @@ class Gateway:
 
     async def classify(self, request: Request) -> Response:
         """The label of each text, with its probability."""
-        ask = checked(ClassifyRequest, await read_body(request))
+        ask = checked(ClassifyRequest, await read_body(request, self._body_s))
         one = self.roster.find(ask.model)
         labels = labels_of(one)
         with ExitStack() as holds:
@@ -237,7 +239,7 @@ class Gateway:
 
     async def feedback(self, request: Request) -> Response:
         """A thumb, an edit or a label for an answer that was given here or by an earlier server on this workspace."""
-        said = checked(FeedbackRequest, await read_body(request))
+        said = checked(FeedbackRequest, await read_body(request, self._body_s))
         exchange = await self._desk.recorder.find(said.exchange)
         if exchange is None:
             raise ApiError(404, "exchange_not_found", "There is no such exchange; give an answer's id.", "exchange")

@@ -14,11 +14,10 @@ from llmops.serving import strict_json
 from llmops.serving.wire import ApiError, AsciiJSON, invalid
 
 BODY_BYTES = 1024 * 1024
-BODY_S = 30.0
 B = TypeVar("B", bound=BaseModel)
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, within_s: float) -> bytes:
     """The body of a JSON request. Raises `ApiError` for another type (415), too many bytes (413), too slow (408)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -28,13 +27,13 @@ async def read_body(request: Request) -> bytes:
         raise too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(within_s):
             async for part in request.stream():
                 body += part
                 if len(body) > BODY_BYTES:
                     raise too_large
     except TimeoutError:
-        raise ApiError(408, "body_too_slow", f"The body took more than {BODY_S:.0f} s. Send it faster.") from None
+        raise ApiError(408, "body_too_slow", f"The body took more than {within_s:.0f} s. Send it faster.") from None
     return bytes(body)
 
 

@@ -121,6 +121,9 @@ def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
             "Give another --port; 0 is any free one.",
         ) from error
     with listener:
+        # Accepted connections inherit it. asyncio sets it only where a socket names its protocol, and this one does not:
+        # an answer on a kept connection took 44 ms instead of 3, while its second packet waited for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 
