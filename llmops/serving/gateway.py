@@ -21,7 +21,7 @@ from llmops.serving.classify import Classification, labels_of
 from llmops.serving.constraint import constraint_of
 from llmops.serving.describe import openapi
 from llmops.serving.engine import Prompt
-from llmops.serving.intake import checked, read_body, say_no
+from llmops.serving.intake import asked, say_no
 from llmops.serving.log import Log
 from llmops.serving.metrics import Counted, Metrics
 from llmops.serving.prepare import Tokeniser, able, plain
@@ -159,7 +159,7 @@ class Gateway:
 
     async def chat(self, request: Request) -> Response:
         """Answers to a conversation, streamed or whole."""
-        ask = checked(ChatRequest, await read_body(request, self._body_s))
+        ask = await asked(ChatRequest, request, self._body_s)
         one = self.roster.find(ask.model)
         tools = tool_use(ask, one.tools)
         held = constraint_of(ask.response_format) or (tools.constraint if tools else None)
@@ -177,7 +177,7 @@ class Gateway:
 
     async def complete(self, request: Request) -> Response:
         """Running text, gone on with, streamed or whole."""
-        ask = checked(CompletionRequest, await read_body(request, self._body_s))
+        ask = await asked(CompletionRequest, request, self._body_s)
         one = self.roster.find(ask.model)
         held = constraint_of(ask.response_format)
         able(one, held, ask.likeliest)
@@ -225,7 +225,7 @@ class Gateway:
 
     async def classify(self, request: Request) -> Response:
         """The label of each text, with its probability."""
-        ask = checked(ClassifyRequest, await read_body(request, self._body_s))
+        ask = await asked(ClassifyRequest, request, self._body_s)
         one = self.roster.find(ask.model)
         labels = labels_of(one)
         with ExitStack() as holds:
@@ -239,7 +239,7 @@ class Gateway:
 
     async def feedback(self, request: Request) -> Response:
         """A thumb, an edit or a label for an answer that was given here or by an earlier server on this workspace."""
-        said = checked(FeedbackRequest, await read_body(request, self._body_s))
+        said = await asked(FeedbackRequest, request, self._body_s)
         exchange = await self._desk.recorder.find(said.exchange)
         if exchange is None:
             raise ApiError(404, "exchange_not_found", "There is no such exchange; give an answer's id.", "exchange")

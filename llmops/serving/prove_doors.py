@@ -125,9 +125,7 @@ def hostile_artefacts(size: Size, folder: Path) -> CheckResult:
     told: Json = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
     refused, of, faults = told.get("refused", 0), told.get("of", 60), told.get("executed", 1) + told.get("sockets", 1)
     found = refused if told.get("careless") == 1 else 0  # the planted fault: a loader that runs what it finds
-    note = (
-        f"{told.get('executed')} executed, {told.get('sockets')} sockets. Let in: {told.get('through') or 'none'}"
-    )
+    note = f"{told.get('executed')} executed, {told.get('sockets')} sockets. Let in: {told.get('through') or 'none'}"
     return caught("hostile artefacts", found, of, faults, 1, note if told else done.stderr[-300:])
 
 
