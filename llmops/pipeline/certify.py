@@ -186,8 +186,8 @@ def _engine(
     threads: int,
 ) -> Iterator[Speaker]:
     """llama.cpp and the gateway's rendering. `opening` is what stood before every conversation in training."""
-    from llmops.serving.engine import LlamaCppEngine
     from llmops.serving.gateway import Served
+    from llmops.serving.llamacpp import LlamaCppEngine
     from llmops.serving.probe import EngineSpeaker
 
     engine = LlamaCppEngine(gguf, threads, CONTEXT_TOKENS, 1)
