@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from llmops.core.dataset import Message
+from llmops.core.scorers import Scorer, measures_of_scorer
 from llmops.core.serving import Sampling
 from llmops.core.value import Value, digest
 
@@ -107,14 +108,13 @@ class Read(Value):
 
 
 class Generate(Value):
-    """An answer in the model's own words, marked by a scorer (its name in `evals/scorers/table.py`, and its knobs)."""
+    """An answer in the model's own words, marked by a scorer (`core/scorers.py`, `evals/scorers/table.py`)."""
 
     kind: Literal["generate"] = "generate"
     examples: Examples = NoExamples()
     sampling: Sampling = Sampling()
     samples: int = Field(1, ge=1, le=64, description="answers to each question, each with a seed of its own")
-    scorer: str
-    knobs: dict[str, JsonValue] = Field(default_factory=dict)
+    scorer: Scorer
 
 
 # How a suite is asked. Each kind has one function that evaluates it (`pipeline/suites.py: ASKED`).
@@ -129,4 +129,4 @@ MEASURES: dict[str, tuple[str, ...]] = {
 
 def measures_of(asking: Asking) -> tuple[str, ...]:
     """What a suite measures; the first decides. A generated answer is measured by its scorer."""
-    return (asking.scorer,) if isinstance(asking, Generate) else MEASURES[asking.kind]
+    return measures_of_scorer(asking.scorer) if isinstance(asking, Generate) else MEASURES[asking.kind]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from llmops.core.context import Track, silent
 from llmops.core.dataset import Row
 from llmops.core.errors import LlmopsError, RequestError
-from llmops.core.report import Answer, EvalReport, Score, Subject, Suite
+from llmops.core.report import Answer, EvalReport, Sample, Score, Subject, Suite
 from llmops.core.suites import Question
 from llmops.evals import intervals, metrics
 
@@ -29,6 +30,8 @@ class Said(NamedTuple):
     text: str = ""
     probability: float | None = None
     error: str | None = None
+    notes: dict[str, str] = {}  # noqa: RUF012 - never written to
+    samples: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,29 +39,47 @@ class Measured:
     """One measure of every row: what the metric is given, and the mark it makes of each row.
 
     `weights` is empty except where marks are rates; `marks` is empty where a row by itself has none (macro-F1).
+    A row whose mark is None could not be marked: it is no part of a score. `knobs` is what else the metric is told, and
+    `interval` gives the interval of the rows at some places, where the score is no mean of marks.
     """
 
     metric: str
     predictions: Sequence[Any]
     references: Sequence[Any]
-    marks: Sequence[float] = ()
+    marks: Sequence[float | None] = ()
     weights: Sequence[float] = ()
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    interval: Callable[[Sequence[int]], tuple[float, float]] | None = None
+
+    def marked(self, places: Sequence[int]) -> list[int]:
+        """Those of `places` that could be marked."""
+        return [place for place in places if not self.marks or self.marks[place] is not None]
 
     def score(self, places: Sequence[int]) -> Score:
         """The score of the rows at `places`."""
+        places = self.marked(places)
         predictions, references = [self.predictions[i] for i in places], [self.references[i] for i in places]
-        value = metrics.compute(self.metric, predictions, references)
-        if self.weights:
-            low, high = intervals.bootstrap([self.marks[i] for i in places], [self.weights[i] for i in places])
+        value = metrics.compute(self.metric, predictions, references, **self.knobs)
+        marks = [mark for i in places if self.marks and (mark := self.marks[i]) is not None]
+        if self.interval is not None:
+            low, high = self.interval(places)
+        elif self.marks and self.graded:
+            low, high = intervals.bootstrap(marks, [self.weights[i] if self.weights else 1.0 for i in places])
         elif self.marks:
-            low, high = intervals.wilson(sum(self.marks[i] for i in places), len(places))
+            low, high = intervals.wilson(sum(marks), len(places))
         else:
             low, high = intervals.bootstrap_macro_f1(intervals.confusion(references, predictions))
         return Score(metric=self.metric, value=value, low=min(low, value), high=max(high, value), n=len(places))
 
+    @cached_property
+    def graded(self) -> bool:
+        """Whether marks are more than right or wrong. A tie of preferences counts half and is still a share."""
+        return bool(self.weights) or any(mark not in (0.0, 0.5, 1.0, None) for mark in self.marks)
+
     def sliced(self, slices: dict[str, list[int]], n: int) -> Score:
         """The score of all `n` rows, and of each slice. One row has no spread to draw again: no bootstrap."""
-        kept = {name: places for name, places in slices.items() if len(places) > 1 or not self.weights}
+        fewest = 2 if self.graded or self.interval is not None else 1
+        kept = {name: places for name, places in slices.items() if len(self.marked(places)) >= fewest}
         return self.score(range(n)).replace(slices={name: self.score(places) for name, places in kept.items()})
 
 
@@ -104,10 +125,12 @@ def grade(
             prompt=row.prompt,
             expected=row.expected,
             answered=answer.text,
-            marks={one.metric: one.marks[place] for one in measured if one.marks},
+            marks={one.metric: mark for one in measured if one.marks and (mark := one.marks[place]) is not None},
             weights={one.metric: one.weights[place] for one in measured if one.weights},
             probability=answer.probability,
             fields=row.fields if answer.error is None else {**row.fields, "error": answer.error},
+            notes=answer.notes,
+            samples=answer.samples,
         )
         for place, (row, answer) in enumerate(zip(asked, said, strict=True))
     ]
