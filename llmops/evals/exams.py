@@ -18,6 +18,8 @@ from typing import Any
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message
 from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.scorers import Rouge
+from llmops.core.serving import Sampling
 from llmops.core.suites import (
     Asking,
     Choose,
@@ -122,7 +124,7 @@ def truthfulqa(row: dict[str, Any]) -> Question:
     return make_question(f"Q: {row['question']}\nA:", tuple(dict.fromkeys(row["answer"])))
 
 
-TRUE_ANSWERS = Generate(scorer="includes")
+TRUE_ANSWERS = Generate(scorer=Rouge(), sampling=Sampling(max_tokens=48, stop=("\n",)))
 
 # By the names of `store/exams.py`.
 RENDERED: dict[str, Exam] = {
