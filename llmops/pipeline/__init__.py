@@ -11,7 +11,7 @@ from llmops.pipeline.make import load, new, plan, prepare, stop, train
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
-from llmops.pipeline.suites import evaluate_suite, examples_of
+from llmops.pipeline.suites import evaluate_suite, examples_of, export_suite, read_lm_eval
 from llmops.pipeline.sweep import sweep, vary
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "evaluate_suite",
     "examples_of",
+    "export_suite",
     "feedback",
     "health",
     "inspect_dropped",
