@@ -1,7 +1,7 @@
 """The scorer `judge`: a model says what it thinks of an answer. Its prompt and its verdict are kept, word for word.
 
-A verdict that cannot be read is data and no mark. The answer is text in the prompt: one that says `{expected}` says just
-that, and control tokens in it are plain text to the renderer.
+A verdict that cannot be read is data and no mark. The answer is text in the prompt: one that says `{expected}` says
+just that, and control tokens in it are plain text to the renderer.
 """
 
 from __future__ import annotations
