@@ -103,8 +103,9 @@ def score_text(score: Score) -> str:
 
 ROW_NAMES = {
     "majority": "majority",
+    "mean": "mean rating",
     "word_list": "word list",
-    "tfidf": "TF-IDF + logistic",
+    "tfidf": "TF-IDF, linear",
     "frozen": "frozen base + logistic",
     "base": "base, zero-shot",
     "tuned": "tuned",

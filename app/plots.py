@@ -17,6 +17,7 @@ METRIC_NAMES = {
     "macro_f1": "macro F1",
     "bits_per_byte": "bits per byte (lower is better)",
     "exact_match": "exact match",
+    "absolute_error": "absolute error (lower is better)",
     "pick_reply": "real reply picked",
     "preference": "chosen reply found likelier",
     "reward_accuracy": "implicit reward agrees with people",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from llmops.core.suites import Asking
 from llmops.core.value import Fact, Value
 
-SubjectKind = Literal["majority", "word_list", "tfidf", "frozen", "base", "tuned", "endpoint"]
+SubjectKind = Literal["majority", "mean", "word_list", "tfidf", "frozen", "base", "tuned", "endpoint"]
 
 # Where a lower number is the better one.
-LOWER_IS_BETTER = frozenset({"bits_per_byte", "perplexity"})
+LOWER_IS_BETTER = frozenset({"absolute_error", "bits_per_byte", "perplexity"})
 
 
 class Suite(Fact):
@@ -29,6 +29,11 @@ class Suite(Fact):
     measures: tuple[str, ...] = Field(description="the first decides")
     slices: tuple[str, ...]
     asking: Asking | None = Field(None, exclude_if=lambda asking: asking is None)
+    scale: float | None = Field(
+        None,
+        exclude_if=lambda scale: scale is None,  # a suite without one keeps the id that it had before there was one
+        description="from the lowest to the highest training rating: the most that a row costs by absolute_error",
+    )
 
 
 class Subject(Value):
@@ -40,7 +45,7 @@ class Subject(Value):
     @property
     def cost(self) -> int:
         """0 is cheapest: what an answer costs to compute, as an order of kinds."""
-        return ("majority", "word_list", "tfidf", "frozen", "base", "tuned", "endpoint").index(self.kind)
+        return get_args(SubjectKind).index(self.kind)
 
 
 class Score(Value):
@@ -76,7 +81,8 @@ class Answer(Value):
     answered: str
     marks: dict[str, float]
     weights: dict[str, float] = Field(
-        default_factory=dict, description="bytes of the reply, where a mark is a rate a byte"
+        default_factory=dict,
+        description="where a mark is an amount, not right or wrong: the bytes that it is a rate of, or 1",
     )
     probability: float | None = None
     fields: dict[str, str] = Field(default_factory=dict)

@@ -1,7 +1,8 @@
 """`evaluate`: what can this model do, measured how? N rows, K labels.
 
-Labels are classified by likelihood, replies measured by the suite's measures. A row that the model fails on is data:
-its answer says why (`fields["error"]`), and it is wrong, or costs `GUESSED_BITS` a byte.
+Labels are classified by likelihood, numbers read from what the model says, replies measured by the suite's measures.
+A row that the model fails on is data: its answer says why (`fields["error"]`), and it is wrong, or costs
+`GUESSED_BITS` a byte, or the whole scale of the ratings.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from llmops.core.dataset import Message, Row
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.serving import Sampling
-from llmops.core.tasks import Classify, Continue, Reply, Task
+from llmops.core.tasks import Continue, Rate, Reply, Task
 from llmops.evals.preferences import preference, reward_accuracy, sides
+from llmops.evals.ratings import evaluate_ratings
 from llmops.evals.score import Failed, Measured, Said, ask_each, check_some_answered, report
 from llmops.evals.suite import check_rows, fold, reply_options
 from llmops.lm.ports import ChatModel, ScoringModel
@@ -49,8 +51,8 @@ def evaluate(
         return _evaluate_replies(model, subject, suite, rows, task, track)
     if isinstance(task, Continue):
         return _evaluate_texts(model, subject, suite, rows, track)
-    if not isinstance(task, Classify):
-        raise RequestError(f"task {task.kind!r} cannot be evaluated yet", "take another task")
+    if isinstance(task, Rate):
+        return evaluate_ratings(model, subject, suite, rows, track)
 
     def ask(some: Sequence[Row], track: Track) -> list[np.ndarray]:
         probe = model.probe([row.prompt for row in some], task.labels, track)

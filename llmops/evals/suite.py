@@ -14,8 +14,10 @@ from llmops.core.tasks import Task, measures_of
 from llmops.core.value import digest
 
 
-def make_suite(manifest: DatasetManifest, task: Task, rows: Sequence[Row], slices: Sequence[str]) -> Suite:
-    """The suite of `rows`, sliced by the fields named in `slices`.
+def make_suite(
+    manifest: DatasetManifest, task: Task, rows: Sequence[Row], slices: Sequence[str], scale: float | None = None
+) -> Suite:
+    """The suite of `rows`, sliced by the fields named in `slices`; a task to rate has the `scale` of its ratings.
 
     Raises `RequestError` where there are no rows, two rows have one id (their answers could not be paired), or no
     row has a field named in `slices`.
@@ -31,7 +33,22 @@ def make_suite(manifest: DatasetManifest, task: Task, rows: Sequence[Row], slice
                 f"no row has a field {name!r} to slice by",
                 f"name one of: {', '.join(known)}" if known else "keep it with keep_fields or fields of the source",
             )
-    return Suite(dataset=manifest.id, rows_sha256=rows_digest(rows), measures=measures_of(task), slices=tuple(slices))
+    return Suite(
+        dataset=manifest.id,
+        rows_sha256=rows_digest(rows),
+        measures=measures_of(task),
+        slices=tuple(slices),
+        scale=scale,
+    )
+
+
+def scale_of(train_rows: Sequence[Row]) -> float:
+    """From the lowest to the highest rating of the training rows; `RequestError` where they all have the same."""
+    ratings = [float(row.label) for row in train_rows if row.label is not None]  # rows to replay have none
+    scale = max(ratings, default=0.0) - min(ratings, default=0.0)
+    if not scale:
+        raise RequestError("the training rows have one and the same rating", "bring rows with different ratings")
+    return scale
 
 
 def question_suite(name: str, asking: Asking, questions: Sequence[Question], slices: Sequence[str] = ()) -> Suite:

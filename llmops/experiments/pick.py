@@ -9,8 +9,8 @@ from llmops.core.errors import RequestError
 from llmops.core.report import LOWER_IS_BETTER, EvalReport
 from llmops.experiments.compare import difference, paired
 
-# In the measure's own unit: one point of a share; a hundredth of a bit, about 1 % of what a byte of chat costs.
-MARGIN = {"bits_per_byte": 0.01}
+# In the measure's own unit: one point of a share; a hundredth of a bit, about 1 % of what a byte of chat costs; a
+# hundredth of the scale of the ratings.
 ONE_POINT = 0.01
 
 
@@ -23,7 +23,7 @@ def pick(reports: Sequence[EvalReport], margin: float | None = None) -> Pick:
     if not reports:
         raise RequestError("there is no report to pick from", "evaluate something first")
     metric = reports[0].suite.measures[0]
-    margin = MARGIN.get(metric, ONE_POINT) if margin is None else margin
+    margin = ONE_POINT * (reports[0].suite.scale or 1.0) if margin is None else margin
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     measured = [report for report in reports if metric in report.scores]
     if not measured:

@@ -10,6 +10,7 @@ from llmops.pipeline.make import load, new, plan, prepare, stop, train
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
+from llmops.pipeline.suites import evaluate_suite, examples_of
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "correct",
     "curate",
     "evaluate",
+    "evaluate_suite",
+    "examples_of",
     "feedback",
     "health",
     "inspect_dropped",

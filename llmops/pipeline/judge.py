@@ -8,7 +8,7 @@ from llmops.core.comparison import Comparison, Pick
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, Subject
-from llmops.core.tasks import Classify, Reply
+from llmops.core.tasks import Classify, Rate, Reply
 from llmops.core.version import ModelVersion, Promotion
 from llmops.pipeline.subjects import fit_cheap_rows, measure, subject_of, suite_of
 from llmops.store.files import copy_files
@@ -25,8 +25,10 @@ def measure_cheap(plan: Plan, at: Workspace) -> dict[str, EvalReport]:
     """The reports of the cheap rows beside a plan, by row name, on its held-out rows. Each is stored."""
     from llmops.evals.evaluate import evaluate as measure
     from llmops.evals.evaluate import grade_labels, grade_picks
+    from llmops.evals.ratings import grade_numbers
     from llmops.evals.suite import reply_options
     from llmops.experiments.baselines import cosine_pick
+    from llmops.experiments.ratings import cheap_numbers
     from llmops.planning.bases import open_model
 
     rows, suite, task = at.rows(plan.dataset, "heldout"), suite_of(plan, at), plan.recipe.task
@@ -41,6 +43,9 @@ def measure_cheap(plan: Plan, at: Workspace) -> dict[str, EvalReport]:
             options = reply_options(rows, task.opening)
             scores = cosine_pick(at.rows(plan.dataset, "train"), rows, options)
             found["tfidf"] = grade_picks(Subject(kind="tfidf", ref=plan.id), suite, rows, options, scores)
+        if isinstance(task, Rate):
+            for kind, numbers in cheap_numbers(at.rows(plan.dataset, "train"), rows).items():
+                found[kind] = grade_numbers(Subject(kind=kind, ref=plan.id), suite, rows, numbers)
         model = open_model(plan, None, at.world)
         found["base"] = measure(model, Subject(kind="base", ref=plan.id), suite, rows, task, at.world.track)
     for report in found.values():

@@ -44,7 +44,7 @@ def run(recipe: Recipe, at: Workspace, wishes: Wishes = Wishes(), resume: str | 
     picked = pick(list(reports.values()))
     with _timed("register", spent):
         tuned = register(reports["tuned"].id, at)
-        chosen, promoted = tuned, f"Nothing is promoted: {picked.subject.kind} needs no version of its own."
+        chosen, promoted = tuned, f"Nothing is promoted: {picked.subject.kind} is not kept as a version."
         if picked.subject.kind != "tuned" and isinstance(recipe.task, Classify):
             chosen = register(reports[picked.subject.kind].id, at)
         if chosen.kind == picked.subject.kind:

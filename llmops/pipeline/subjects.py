@@ -11,7 +11,7 @@ from llmops.core.dataset import DatasetManifest, Message
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
-from llmops.core.tasks import Classify
+from llmops.core.tasks import Classify, Rate
 from llmops.core.version import ModelVersion
 from llmops.pipeline.gate import check_report
 from llmops.store.workspace import Workspace
@@ -41,10 +41,11 @@ def subject_of(ref: str, at: Workspace) -> tuple[Subject, Plan, Path]:
 
 
 def suite_of(plan: Plan, at: Workspace) -> Suite:
-    from llmops.evals.suite import make_suite
+    from llmops.evals.suite import make_suite, scale_of
 
-    manifest = at.get(DatasetManifest, plan.dataset)
-    return make_suite(manifest, plan.recipe.task, at.rows(plan.dataset, "heldout"), plan.recipe.evaluation.slices)
+    manifest, task = at.get(DatasetManifest, plan.dataset), plan.recipe.task
+    scale = scale_of(at.rows(plan.dataset, "train")) if isinstance(task, Rate) else None
+    return make_suite(manifest, task, at.rows(plan.dataset, "heldout"), plan.recipe.evaluation.slices, scale)
 
 
 def measure(subject: Subject, plan: Plan, folder: Path, at: Workspace, asked: Plan) -> EvalReport:

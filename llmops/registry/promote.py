@@ -14,7 +14,7 @@ from llmops.store.files import locked, read_json, stored
 from llmops.store.workspace import Workspace
 
 ALIAS = "production"
-CHEAP_ROWS: tuple[SubjectKind, ...] = ("majority", "word_list", "tfidf", "frozen", "base")
+CHEAP_ROWS: tuple[SubjectKind, ...] = ("majority", "mean", "word_list", "tfidf", "frozen", "base")
 
 
 def promote(

@@ -55,7 +55,10 @@ class Block:
 
 @dataclass
 class Kept:
-    """What one layer keeps for its backward pass: `products` are the A x of its four groups."""
+    """What one layer keeps for its backward pass: `products` are the A x of its four groups.
+
+    `qkv` is kept only where a beginning is remembered (`Pass.remember`), which has no way back.
+    """
 
     x: Tensor
     middle: Tensor
@@ -66,6 +69,7 @@ class Kept:
     raw_qkv: Tensor | None = None
     raw_out: Tensor | None = None
     raw_down: Tensor | None = None
+    qkv: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Pass:
     groups: Sequence[Group]
     turns: dict[str, Turn]
     lean: bool = False
+    remember: bool = False
 
     def attention(self, block: Block) -> Attention:
         """How the pack looks at itself in one layer."""
@@ -99,23 +104,38 @@ class Pass:
 AllFactors = Sequence[Sequence[Factors | None]]
 
 
-def forward(block: Block, step: Pass, x_TD: Tensor) -> tuple[Tensor, Kept]:
-    """The residual stream after the block, and what `backward` needs."""
+def forward(block: Block, step: Pass, x_TD: Tensor, before: Tensor | None = None) -> tuple[Tensor, Kept]:
+    """The residual stream after the block, and what `backward` needs.
+
+    `before` holds the keys and values, P x 2 G E, of P places that were gone through before (there is no way back to
+    them): they stand in front of the others as keys.
+    """
     qkv, ax_qkv = block.qkv.forward(step.normed(block.before_attention, x_TD))
     raw_qkv = qkv if block.of_queries else None
     if block.of_queries and block.of_keys:
         (raw_q, raw_k, _), (q, k, _) = block.heads.parts(qkv), block.heads.parts(qkv := qkv.clone())
         step.passes.norm(raw_q, block.of_queries.weight, block.of_queries.eps, q)
         step.passes.norm(raw_k, block.of_keys.weight, block.of_keys.eps, k)
-    mixed = qkv.new_empty(len(x_TD), block.out.inputs)
+    own = qkv if step.remember else None
+    if before is not None:
+        qkv = _behind(before, qkv)
+    mixed = qkv.new_empty(len(qkv), block.out.inputs)
     seen = step.attention(block).forward(qkv, mixed)
+    mixed = mixed[len(mixed) - len(x_TD) :]
     middle_TD, raw_out, ax_out = _onto(block.out, step, block.after_attention, mixed, x_TD)
     gate_up, ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD))
     inner_TI = qkv.new_empty(len(x_TD), block.down.inputs)
     step.passes.gate(gate_up, inner_TI, block.gelu)
     after_TD, raw_down, ax_down = _onto(block.down, step, block.after_mlp, inner_TI, middle_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
-    return after_TD, Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down)
+    return after_TD, Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down, own)
+
+
+def _behind(before: Tensor, qkv: Tensor) -> Tensor:
+    """The stacked q, k and v with the keys and values of earlier places in front, which have no queries."""
+    both = qkv.new_empty(len(before) + len(qkv), qkv.shape[1])
+    both[: len(before), -before.shape[1] :], both[len(before) :] = before, qkv
+    return both
 
 
 def _onto(

@@ -8,6 +8,7 @@ through transformers' own forward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +18,18 @@ from llmops.core.errors import LlmopsError
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
 from llmops.lm.fast.fused import Factors, Fused
-from llmops.lm.fast.head import Head, Vocabulary
+from llmops.lm.fast.head import Head, Vocabulary, shared_logprobs
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.spans import groups_of
+
+
+@dataclass(frozen=True)
+class Known:
+    """A beginning of P tokens that was gone through: per layer its keys and values, P x 2 G E; its last states, PD."""
+
+    ids: Sequence[int]
+    layers: Sequence[Tensor]
+    hidden_PD: Tensor
 
 
 class Decoder:
@@ -42,10 +52,16 @@ class Decoder:
 
     def token_logprobs(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         """log p(target) in nats, N float32, of each hidden state."""
-        cap = float(getattr(self.inner.config, "final_logit_softcapping", None) or 0.0)
-        head_VD = self.inner.get_output_embeddings().weight
         learn = torch.is_grad_enabled() and hidden_ND.requires_grad
-        return Head.apply(Vocabulary(self.passes, head_VD, cap), hidden_ND, targets_N, learn)
+        return Head.apply(self._vocabulary(), hidden_ND, targets_N, learn)
+
+    def shared_logprobs(self, hidden_UD: Tensor, places_N: Tensor, targets_N: Tensor) -> Tensor:
+        """log p(target) in nats, N float32, where several targets may stand behind one hidden state. No gradient."""
+        return shared_logprobs(self._vocabulary(), hidden_UD, places_N, targets_N)
+
+    def _vocabulary(self) -> Vocabulary:
+        cap = float(getattr(self.inner.config, "final_logit_softcapping", None) or 0.0)
+        return Vocabulary(self.passes, self.inner.get_output_embeddings().weight, cap)
 
     def factors(self) -> list[list[list[Factors | None]]]:
         """Of each layer and group, the adapters that are switched on now; copied into the fused products."""
@@ -59,12 +75,39 @@ class Decoder:
             found.append(of_block)
         return found
 
+    def remember(self, ids: Sequence[int]) -> Known:
+        """Go through the beginning `ids` of rows to come, once, in inference mode."""
+        self.factors()
+        places = range(len(ids))
+        step = Pass(self.passes, groups_of([places], 0), self._turns(places), remember=True)
+        x_PD = self.stack.embed(torch.tensor(ids))
+        layers = []
+        for block in self.stack.blocks:
+            x_PD, kept = forward(block, step, x_PD)
+            assert kept.qkv is not None
+            layers.append(kept.qkv[:, block.heads.queries * block.heads.size :].clone())
+        return Known(ids, layers, step.normed(self.stack.norm, x_PD))
+
+    def after(
+        self, known: Known, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """Hidden states TD of a pack whose first places are the beginning `known`, in inference mode."""
+        self.factors()
+        first = len(known.ids)
+        if len(ids) == first:
+            return known.hidden_PD
+        step = Pass(self.passes, groups_of(paths, first), self._turns(positions))
+        x_TD = self.stack.embed(torch.tensor(ids[first:]))
+        for block, before in zip(self.stack.blocks, known.layers, strict=True):
+            x_TD, _ = forward(block, step, x_TD, before)
+        return torch.cat((known.hidden_PD, step.normed(self.stack.norm, x_TD)))
+
     def __call__(self, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on."""
         with torch.no_grad():
             factors = self.factors()
             lean = bool(self.inner.is_gradient_checkpointing)
-            step = Pass(self.passes, groups_of(paths), self._turns(positions), lean)
+            step = Pass(self.passes, groups_of(paths, 0), self._turns(positions), lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
         keep = torch.is_grad_enabled()
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]

@@ -44,13 +44,16 @@ class Group:
         return mask_SQK.masked_fill_(~(seen_QK[None] & real_SK[:, None, :]), torch.finfo(dtype).min)
 
 
-def blocks_of(paths: Sequence[Sequence[int]], most: int = BLOCK) -> list[tuple[list[int], list[int]]]:
-    """(queries, keys) of each block: every place is a query exactly once. A row that is all shared has no block."""
+def blocks_of(paths: Sequence[Sequence[int]], known: int, most: int = BLOCK) -> list[tuple[list[int], list[int]]]:
+    """(queries, keys) of each block: every place is a query once, but for the first `known`, which are keys only.
+
+    A row that is all shared has no block.
+    """
     found = []
-    known: set[int] = set()
+    seen = set(range(known))
     for path in paths:
-        own = next((place for place, token in enumerate(path) if token not in known), len(path))
-        known.update(path[own:])
+        own = next((place for place, token in enumerate(path) if token not in seen), len(path))
+        seen.update(path[own:])
         parts = -(-(len(path) - own) // most)
         for part in range(parts):
             start = own + (len(path) - own) * part // parts
@@ -59,9 +62,9 @@ def blocks_of(paths: Sequence[Sequence[int]], most: int = BLOCK) -> list[tuple[l
     return found
 
 
-def groups_of(paths: Sequence[Sequence[int]], most: int = BLOCK) -> list[Group]:
-    """The groups of a pack: each block in one of them."""
-    blocks = sorted(blocks_of(paths, most), key=lambda block: (len(block[1]), len(block[0])))
+def groups_of(paths: Sequence[Sequence[int]], known: int, most: int = BLOCK) -> list[Group]:
+    """The groups of a pack: each block in one of them. The first `known` places were gone through before."""
+    blocks = sorted(blocks_of(paths, known, most), key=lambda block: (len(block[1]), len(block[0])))
     groups: list[list[tuple[list[int], list[int]]]] = []
     needed = 0
     for block in blocks:
