@@ -86,6 +86,9 @@ if TYPE_CHECKING:
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
+    from llmops.pipeline import evaluate_questions as evaluate_questions
+    from llmops.pipeline import evaluate_suite as evaluate_suite
+    from llmops.pipeline import examples_of as examples_of
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
@@ -119,9 +122,10 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """ask_held_out card chat compare correct curate evaluate feedback health
-        inspect_dropped inspect_reply inspect_row inspect_set listing load measure_cheap new outcome pick plan predict
-        prepare promote prove register rollback run serve show side_by_side stop train train_seeds write_note""",
+    "llmops.pipeline": """ask_held_out card chat compare correct curate evaluate evaluate_questions
+        evaluate_suite examples_of feedback health inspect_dropped inspect_reply inspect_row inspect_set
+        listing load measure_cheap new outcome pick plan predict prepare promote prove register rollback run
+        serve show side_by_side stop train train_seeds write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "LlmopsError Refusal RequestError",

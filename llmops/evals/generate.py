@@ -100,7 +100,7 @@ def _mark(mark: Callable[..., list[Marked]], answers: Answers, questions: Sequen
 def _said(place: int, drawn: Sequence[Answers], marks: Sequence[list[Marked]], seed: int) -> Said:
     """What was answered to one question: the first answer, and each of them where there are several."""
     first = drawn[0][place]
-    error = next((some[place].why for some in drawn if isinstance(some[place], Failed)), None)
+    error = next((one.why for some in drawn if isinstance(one := some[place], Failed)), None)
     samples = tuple(
         Sample(
             seed=seed + number,

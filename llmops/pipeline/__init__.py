@@ -3,6 +3,7 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.file_suites import evaluate_questions
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
@@ -21,6 +22,7 @@ __all__ = [
     "correct",
     "curate",
     "evaluate",
+    "evaluate_questions",
     "evaluate_suite",
     "examples_of",
     "feedback",

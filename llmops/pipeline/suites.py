@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops.core.context import Track
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.suites import DrawnExamples, Examples, FixedExamples, NoExamples, Question
+from llmops.pipeline.file_suites import Own, Wanted, generated, is_file, questions_in
 from llmops.pipeline.subjects import subject_of
 from llmops.store.catalogue import BASES
 from llmops.store.workspace import Workspace
@@ -22,17 +24,35 @@ Evaluate = Callable[[Any, Subject, Suite, Sequence[Question], Track], EvalReport
 
 
 def evaluate_suite(
-    ref: str, name: str, at: Workspace, examples: Examples = NoExamples(), rows: int | None = None
+    ref: str,
+    name: str,
+    at: Workspace,
+    examples: Examples = NoExamples(),
+    rows: int | None = None,
+    own: tuple[Wanted, Own] = (Wanted(), Own()),
 ) -> EvalReport:
-    """Ask a base (by its catalogue name or address), a run or a version the questions of a shipped exam.
+    """Ask a base (by its catalogue name or address), a run or a version the questions of a shipped exam or a file.
 
-    `rows` of them, drawn by their ids, or all. The report is stored. Raises `RequestError` where there is no such suite
-    or subject, or the examples do not fit.
+    `rows` of them, drawn by their ids, or all. Of a file (rows, or a suite in YAML), `own` says how it is asked and
+    what may run. The report is stored. Raises `RequestError` where there is no such suite or subject, or the examples
+    do not fit.
     """
-    suite, questions = suite_named(name, at, examples, rows)
+    wanted, brought = own
+    if is_file(name):
+        suite, questions, brought = questions_in(Path(name), wanted, brought, examples, rows)
+    elif wanted != Wanted():
+        raise RequestError(f"the exam {name} says how it is asked", "leave --scorer, --set and --column out")
+    else:
+        suite, questions = suite_named(name, at, examples, rows)
+    return ask_suite(ref, suite, questions, at, brought)
+
+
+def ask_suite(ref: str, suite: Suite, questions: Sequence[Question], at: Workspace, own: Own = Own()) -> EvalReport:
+    """The stored report of whoever `ref` means on questions that are ready to be asked."""
     subject, model = speaker(ref, at)
     assert suite.asking is not None
-    report = _kinds()[suite.asking.kind](model, subject, suite, questions, at.world.track)
+    kinds = {**_kinds(), "generate": generated(own, at)}
+    report: EvalReport = kinds[suite.asking.kind](model, subject, suite, questions, at.world.track)
     at.put(report)
     return report
 

@@ -31,14 +31,14 @@ def rouge_scorer(variant: str, words: str, stem: bool) -> Any:
 
 def bleu_scorer(knobs: Bleu, of_one: bool = True) -> Any:
     """The library's scorer, of single sentences (effective order) or of a corpus."""
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(tokenize=knobs.tokens, lowercase=knobs.lowercase, effective_order=of_one)
 
 
 def chrf_scorer(word_order: int) -> Any:
     """The library's scorer."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     return CHRF(word_order=word_order)
 

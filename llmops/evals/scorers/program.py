@@ -58,7 +58,7 @@ def command_of(program: Path) -> list[str]:
 
 def ask(command: list[str], knobs: Code, answer: str, question: Question) -> Marked:
     """One answer shown to the program. Raises `Unmarked` where it fails, takes too long or says no mark."""
-    told = {"answered": answer, "expected": list(question.expected), "asked": question.asked}
+    told: dict[str, object] = {"answered": answer, "expected": list(question.expected), "asked": question.asked}
     told |= {"options": list(question.options), "fields": question.fields}
     with tempfile.TemporaryDirectory(prefix="llmops-mark-") as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
