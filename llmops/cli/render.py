@@ -8,13 +8,14 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from llmops.cli import scores, words
+from llmops.cli import boards, scores, words
 from llmops.cli.cards import DataCard
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
+from llmops.core.experiments import Sweep
 from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import Outcome, Seeds
 from llmops.core.plan import Plan
@@ -244,6 +245,12 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
         "95 % interval": f"{value.overall.low:+.3f} to {value.overall.high:+.3f}",
         "verdict": value.verdict,
     },
+    Sweep: lambda value: {
+        "sweep": value.id,
+        "recipe": value.recipe.name,
+        "varied": ", ".join(f"{knob.field}={','.join(knob.values)}" for knob in value.knobs),
+        "recipes": len(value.members),
+    },
     ModelVersion: lambda value: {
         "version": value.ref,
         "kind": value.kind,
@@ -282,6 +289,7 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     RowView: row_picture,
     SetView: set_picture,
     Outcome: scores.outcome,
+    **boards.PICTURES,
     dict: pairs,
     list: listing,
     tuple: listing,

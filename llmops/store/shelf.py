@@ -7,6 +7,7 @@ from collections.abc import Callable
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
+from llmops.core.experiments import Sweep
 from llmops.core.health import HealthReport
 from llmops.core.people import Corrected, Note
 from llmops.core.plan import Plan
@@ -45,6 +46,7 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "plans": lambda at: list(at.all(Plan)),
     "reports": lambda at: list(at.all(EvalReport)),
     "comparisons": lambda at: list(at.all(Comparison)),
+    "sweeps": lambda at: list(at.all(Sweep)),
     "health": lambda at: list(at.all(HealthReport)),
     "promotions": lambda at: list(at.ledger.read(Promotion)),
     "refusals": lambda at: list(at.ledger.read(RefusedPromotion)),
@@ -58,7 +60,7 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
 }
 
 BY_PREFIX: dict[str, type[Fact]] = {
-    kind.prefix: kind for kind in (DatasetManifest, Plan, EvalReport, Comparison, HealthReport)
+    kind.prefix: kind for kind in (DatasetManifest, Plan, EvalReport, Comparison, HealthReport, Sweep)
 }
 
 
