@@ -68,8 +68,8 @@ def signed(one: Estimate) -> str:
 
 def short(text: str, longest: int = LONGEST) -> str:
     """A text on one line, cut with `…`."""
-    flat = flat(text)
-    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
+    plain = flat(text)
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
 
 def shown(card: Card) -> dict[str, Any]:
