@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import measure_cheap as measure_cheap
     from llmops.pipeline import new as new
     from llmops.pipeline import outcome as outcome
+    from llmops.pipeline import page as page
     from llmops.pipeline import pick as pick
     from llmops.pipeline import plan as plan
     from llmops.pipeline import power as power
@@ -139,7 +140,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate
         evaluate_questions evaluate_suite examples_of feedback health inspect_dropped inspect_reply inspect_row
-        inspect_set line_up listing load measure_cheap new outcome pick plan power predict prepare promote
+        inspect_set line_up listing load measure_cheap new outcome page pick plan power predict prepare promote
         prove register rollback run serve show side_by_side slices stop sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",

@@ -11,20 +11,11 @@ from rich.text import Text
 from llmops.cli import words
 from llmops.cli.tables import table, text
 from llmops.core.comparison import Comparison, Difference
+from llmops.core.measures import measure_name as measure
 from llmops.core.outcome import Outcome
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, Score
 
 VERDICT_STYLE = {"better": "green", "worse": "red", "cannot tell": "yellow"}
-MEASURE_NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "bits_per_byte": "bits per byte (lower is better)",
-    "exact_match": "exact match",
-    "absolute_error": "absolute error (lower is better)",
-    "pick_reply": "real reply picked out of four",
-    "preference": "chosen reply found likelier",
-    "reward_accuracy": "implicit reward agrees with people",
-}
 
 
 def interval(score: Score) -> str:
@@ -70,11 +61,6 @@ def best(scores: Mapping[str, Score]) -> set[str]:
     sign = -1 if next(iter(scores.values())).metric in LOWER_IS_BETTER else 1
     top = max(sign * round(score.value, 3) for score in scores.values())
     return {name for name, score in scores.items() if sign * round(score.value, 3) == top}
-
-
-def measure(metric: str) -> str:
-    """A measure's name for people."""
-    return MEASURE_NAMES.get(metric, metric)
 
 
 def difference_row(name: str, difference: Difference) -> tuple[RenderableType, ...]:

@@ -9,6 +9,7 @@ from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promot
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
+from llmops.pipeline.pages import page
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
@@ -42,6 +43,7 @@ __all__ = [
     "measure_cheap",
     "new",
     "outcome",
+    "page",
     "pick",
     "plan",
     "power",

@@ -163,6 +163,7 @@ OPTIONS = (" ice", " ice cream", " a dog", " an apple")
         ("The answer is Zebra", 0),
         ("", 0),
         ("Q", 0),
+        ("B. an apple", 0),
     ],
 )
 def test_choice_reads_a_letter_or_a_text(answer, right):
