@@ -69,20 +69,30 @@ def _tiles(report: EvalReport, metric: str) -> list[tuple[str, str, str]]:
 
 def by_length(answers: Sequence[Answer], metric: str) -> dict[str, Score]:
     """The score of the shortest questions, of longer ones, and so on: groups of about the same number."""
-    marked = sorted((answer for answer in answers if metric in answer.marks), key=lambda answer: len(answer.prompt))
+    marked = [answer for answer in answers if metric in answer.marks]
     number = min(LENGTH_BINS, len(marked) // FEWEST_A_BIN)
-    if number < 2 or len(marked[0].prompt) == len(marked[-1].prompt):
+    lengths = np.array([len(answer.prompt) for answer in marked])
+    if number < 2 or lengths.min() == lengths.max():
         return {}
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, number + 1))[1:-1])
     found = {}
-    for places in np.array_split(np.arange(len(marked)), number):
-        part = [marked[place] for place in places]
-        marks, weights = [one.marks[metric] for one in part], [one.weights.get(metric, 1.0) for one in part]
-        graded = any(mark not in (0.0, 0.5, 1.0) for mark in marks) or any(metric in one.weights for one in part)
-        low, high = of_marks(marks, weights, None, graded)
-        value = float(np.average(marks, weights=weights))
-        name = f"{len(part[0].prompt):,} to {len(part[-1].prompt):,} characters"
-        found[name] = Score(metric=metric, value=value, low=min(low, value), high=max(high, value), n=len(part))
+    for place in range(len(edges) + 1):
+        mine = [
+            one for one, bin_ in zip(marked, np.searchsorted(edges, lengths, side="left"), strict=True) if bin_ == place
+        ]
+        if len(mine) >= 2:
+            shortest, longest = min(len(one.prompt) for one in mine), max(len(one.prompt) for one in mine)
+            found[f"{shortest:,} to {longest:,} characters"] = _score(mine, metric)
     return found
+
+
+def _score(answers: Sequence[Answer], metric: str) -> Score:
+    """The mean mark of some answers, with its interval."""
+    marks, weights = [one.marks[metric] for one in answers], [one.weights.get(metric, 1.0) for one in answers]
+    graded = any(mark not in (0.0, 0.5, 1.0) for mark in marks) or any(metric in one.weights for one in answers)
+    low, high = of_marks(marks, weights, None, graded)
+    value = float(np.average(marks, weights=weights))
+    return Score(metric=metric, value=value, low=min(low, value), high=max(high, value), n=len(answers))
 
 
 def _sureness(answers: Sequence[Answer], metric: str) -> Markup | str:
