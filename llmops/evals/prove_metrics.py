@@ -1,4 +1,4 @@
-"""Proof of the metrics: on random cases they equal scikit-learn's, sacrebleu's and rouge-score's; a faulty one does not.
+"""Proof of the metrics: on random cases they are scikit-learn's, sacrebleu's and rouge-score's; a faulty one is not.
 
 A fault is a metric that is nearly right: a mean over labels weighed by their number, BLEU as the mean of its sentences,
 ROUGE that does not fold case, an F1 that leaves out labels nobody predicted. Each must differ somewhere.

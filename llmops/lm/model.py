@@ -23,6 +23,7 @@ from llmops.lm.likelihood import End, end_logprobs, last_states
 from llmops.lm.pack import hidden_states, logits_of, pack_rows, shared_logprobs
 from llmops.lm.ports import Asked, Probe
 from llmops.lm.render import Example, Renderer
+from llmops.lm.stops import stop_criteria
 
 WINDOW_TOKENS = 512
 
@@ -180,6 +181,7 @@ class LocalModel:
                     max_new_tokens=sampling.max_tokens,
                     eos_token_id=sorted(self.renderer.end_ids),
                     pad_token_id=self.renderer.end_id,
+                    stopping_criteria=stop_criteria(sampling.stop, self.renderer.decode, longest),
                     **(drawn if sampling.temperature > 0 else {"do_sample": False}),
                 )
             answers += [cut(self.renderer.decode(row), sampling.stop) for row in out_BT[:, longest:].tolist()]
