@@ -11,10 +11,11 @@ from rich.text import Text
 from llmops.cli import words
 from llmops.cli.tables import table, text
 from llmops.core.comparison import Comparison, Difference
-from llmops.core.measures import measure_name as measure
+from llmops.core.measures import measure_name
 from llmops.core.outcome import Outcome
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, Score
 
+measure = measure_name
 VERDICT_STYLE = {"better": "green", "worse": "red", "cannot tell": "yellow"}
 
 

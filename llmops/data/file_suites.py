@@ -76,7 +76,7 @@ def plainly(error: ValidationError, name: str) -> RequestError:
     errors = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
     loc, what = [str(part) for part in errors[0]["loc"]], errors[0]["msg"].removeprefix("Value error, ")
     # The kind of a value stands in front of its fields; a field may be called like a kind (`code`), never twice.
-    path = ".".join(part for place, part in enumerate(loc) if part not in TYPES or place == len(loc) - 1) or "asking"
+    path = ".".join(part for place, part in enumerate(loc) if part not in KINDS or place == len(loc) - 1) or "asking"
     if errors[0]["type"] != "extra_forbidden":
         what = what.replace("Input should", "it should").replace("Input tag", "the kind")
         return RequestError(f"{name}: {path}: {what}", "set it with --set FIELD=VALUE, or in the YAML file")
@@ -92,4 +92,5 @@ def _kinds(union: Any) -> dict[str, type[BaseModel]]:
 
 
 # By the names that stand in the path of an error.
-TYPES: dict[str, type[BaseModel]] = {**_kinds(Asking), **_kinds(Scorer), **_kinds(Examples), "sampling": Sampling}
+KINDS: dict[str, type[BaseModel]] = {**_kinds(Asking), **_kinds(Scorer), **_kinds(Examples)}
+TYPES: dict[str, type[BaseModel]] = {**KINDS, "sampling": Sampling}

@@ -66,8 +66,9 @@ def read_questions(file: Path, said: Mapping[str, str] | None = None, options: S
     if not file.is_file():
         raise RequestError(f"there is no file {file}", f"name a file that ends in one of: {', '.join(BY_SUFFIX)}")
     records = list(read_records(file, str(file)))
-    columns = as_columns(opened(columns_of(records), records), records)
-    roles = roles_of(str(file), columns, said or {})
+    whole = columns_of(records)
+    columns = as_columns(opened(whole, records), records)
+    roles = roles_of(str(file), columns, said or {}, _options(whole))
     if roles is None:
         return _mapped(file, records, columns)
     used = [roles.asked, roles.expected, *roles.options]
@@ -79,14 +80,16 @@ def read_questions(file: Path, said: Mapping[str, str] | None = None, options: S
     return Asked(tuple(found), kept, tuple(why))
 
 
-def roles_of(name: str, columns: Sequence[Column], said: Mapping[str, str]) -> Roles | None:
+def roles_of(
+    name: str, columns: Sequence[Column], said: Mapping[str, str], options: tuple[str, ...] = ()
+) -> Roles | None:
     """The columns by what was `said`, else by their names; None where the names do not tell."""
     names = [column.name for column in columns]
     for flag, column in said.items():
         for one in column.split(","):
-            if one not in names:
+            if one not in names and flag != "options":
                 raise RequestError(f"{name} has no column {one!r} (--{flag})", f"its columns are: {', '.join(names)}")
-    options = tuple(said["options"].split(",")) if "options" in said else _options(columns)
+    options = tuple(said["options"].split(",")) if "options" in said else options
     left = [column for column in columns if column.name not in options]
     expected = said.get("expected") or _named(left, EXPECTED)
     asked = said.get("prompt") or _named([column for column in left if column.name != expected], ASKED)
@@ -107,12 +110,12 @@ def _named(columns: Sequence[Column], names: Sequence[str]) -> str | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _options(columns: Sequence[Column]) -> tuple[str, ...]:
+def _options(names: Sequence[str]) -> tuple[str, ...]:
     """A column of lists named like options; or columns such as A, B, C and D, or sol1 and sol2."""
-    listed = [column for column in columns if column.name.strip().lower() in OPTIONS]
+    listed = [name for name in names if name.strip().lower() in OPTIONS]
     if listed:
-        return (listed[0].name,)
-    lettered = [column.name for column in columns if LETTERED.fullmatch(column.name.strip())]
+        return (listed[0],)
+    lettered = [name for name in names if LETTERED.fullmatch(name.strip())]
     return tuple(lettered) if len(lettered) > 1 else ()
 
 

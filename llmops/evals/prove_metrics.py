@@ -85,7 +85,7 @@ def chrf(one: Case) -> float:
     return metrics.compute("chrf", one.answers, one.expected, word_order=2)
 
 
-def _columns(one: Case) -> list[list[str | None]]:
+def _columns(one: Case) -> Any:
     """References as sacrebleu wants them: a list for each place, `None` where a text has fewer."""
     most = max(map(len, one.expected))
     return [[texts[place] if place < len(texts) else None for texts in one.expected] for place in range(most)]
@@ -125,7 +125,7 @@ def rouge_by_library(folded: bool = True) -> Measure:
             max(library.score(text, answer)["rougeL"].fmeasure for text in texts)
             for answer, texts in zip(one.answers, one.expected, strict=True)
         ]
-        return sum(best) / len(best)
+        return float(sum(best) / len(best))
 
     return measure
 

@@ -25,7 +25,7 @@ def stop_criteria(stops: Sequence[str], decode: Callable[[Sequence[int]], str], 
 
     tail = max(len(stop.encode("utf-8", "surrogatepass")) for stop in wanted) + MORE_TOKENS
 
-    class Stops(StoppingCriteria):
+    class Stops(StoppingCriteria):  # type: ignore[misc]
         def __call__(self, ids_BT: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
             ends_BT = ids_BT[:, max(start, ids_BT.shape[1] - tail) :].tolist()
             done = [any(stop in text for stop in wanted) for text in map(decode, ends_BT)]

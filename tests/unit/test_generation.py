@@ -81,7 +81,7 @@ def test_a_model_that_answers_nothing_has_no_score():
 
 
 def test_an_answer_without_a_mark_is_no_part_of_the_score():
-    judge = ScriptedModel(replies=lambda prompt: "no idea" if "9 + 1" in prompt[-1].content else "right")
+    judge = ScriptedModel(replies=lambda prompt: "no idea" if "is 9 + 1" in prompt[-1].content else "right")
     report = asked(Judge(model="judge"), tools=Tools(judges={"judge": judge}))
     assert report.main.n == 19
     assert report.main.value == 1.0
@@ -225,9 +225,10 @@ def test_columns_are_known_by_their_names(tmp_path):
         {"question": "What is 2 + 2?", "answer": 4, "topic": "sums"},
         {"question": "Who says moo?", "answer": ["cow", "a cow"], "topic": "animals"},
         {"question": "Who says miaow?", "answer": '["cat"]', "topic": "animals"},
+        *({"question": f"What is {one} + 1?", "answer": one + 1, "topic": "sums"} for one in range(9)),
     )
     found = read_questions(file)
-    assert [question.expected for question in found.questions] == [("4",), ("cow", "a cow"), ("cat",)]
+    assert [question.expected for question in found.questions[:3]] == [("4",), ("cow", "a cow"), ("cat",)]
     assert found.questions[0].messages == (Message(role="user", content="What is 2 + 2?"),)
     assert found.slices == ("topic",)
     assert found.questions[0].fields == {"topic": "sums"}
@@ -332,7 +333,7 @@ def test_a_file_with_options_is_asked_by_likelihood_and_one_without_needs_a_scor
         (["scorer.tolerance=much"], "scorer.tolerance", "--set"),
         (["scorer.kind=nope"], "scorer", "--set"),
         (["samples"], "no change", "--set"),
-        (["samples.x=1"], "samples", "--set"),
+        (["samples.x=1"], "samples", "itself"),
     ],
 )
 def test_a_knob_that_is_wrong_is_named(sets, what, fix):

@@ -116,7 +116,7 @@ def _marks(answers: Sequence[Answer], metric: str) -> Markup | str:
 
 def confusion(answers: Sequence[Answer]) -> dict[str, Any] | None:
     """What was answered to what was expected, counted, where both are a few labels."""
-    pairs = Counter((one.expected, one.answered) for one in answers if "error" not in one.fields)
+    pairs = Counter((one.expected.strip(), one.answered.strip()) for one in answers if "error" not in one.fields)
     labels = sorted({label for pair in pairs for label in pair})
     if not 2 <= len(labels) <= MOST_LABELS or len(answers) < 2 * len(labels):
         return None

@@ -125,7 +125,7 @@ def option_named(answer: str, options: tuple[str, ...]) -> int | None:
     for letter in [*announced[-1:], *([leading[1].upper()] if leading else [])]:
         if letter in letters:
             return (
-                None if leading and _contradicts(answer[leading.end() :], letters[letter], texts) else letters[letter]
+                None if leading and _contradicts(answer[leading.end(1) :], letters[letter], texts) else letters[letter]
             )
     found = [place for place, text in enumerate(texts) if stands_in(text, said)]
     # "ice cream" also holds "ice": an option inside another one that was found does not count.
