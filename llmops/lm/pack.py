@@ -102,8 +102,11 @@ def pack_rows(
         yield pack
 
 
-def mask_of(pack: Pack, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """The additive attention mask 11TT: 0 where a token may look (itself and its ancestors), else the lowest number."""
+def mask_of(pack: Pack, dtype: torch.dtype, device: str, window: int = 0) -> torch.Tensor:
+    """The additive attention mask 11TT: 0 where a token may look (itself and its ancestors), else the lowest number.
+
+    `window` is how far back a token looks; 0: all the way.
+    """
     import numpy as np
     import torch
 
@@ -111,7 +114,10 @@ def mask_of(pack: Pack, dtype: torch.dtype, device: str) -> torch.Tensor:
     seen_TT = np.zeros((size, size), dtype=bool)
     for path in pack.paths:
         place = np.asarray(path)
-        seen_TT[place[:, None], place[None, :]] |= np.tri(len(place), dtype=bool)
+        seen = np.tri(len(place), dtype=bool)
+        if window:
+            seen &= ~np.tri(len(place), k=-window, dtype=bool)
+        seen_TT[place[:, None], place[None, :]] |= seen
     mask_TT = torch.zeros(size, size, dtype=dtype)
     mask_TT.masked_fill_(~torch.from_numpy(seen_TT), torch.finfo(dtype).min)
     return mask_TT[None, None].to(device)
@@ -146,9 +152,18 @@ def hidden_states(model: Any, pack: Pack, device: str, known: Known | None = Non
     return inner.get_decoder()(
         input_ids=torch.tensor([pack.ids], device=device),
         position_ids=torch.tensor([pack.positions], device=device),
-        attention_mask=mask_of(pack, inner.dtype, device),
+        attention_mask=_masks(inner, pack, device),
         use_cache=False,
     ).last_hidden_state[0]
+
+
+def _masks(inner: Any, pack: Pack, device: str) -> Any:
+    """The mask of a pack, or where layers look back differently far (Gemma 3), one for each kind of layer."""
+    mask = mask_of(pack, inner.dtype, device)
+    if "sliding_attention" not in (getattr(inner.config, "layer_types", None) or ()):
+        return mask
+    short = mask_of(pack, inner.dtype, device, inner.config.sliding_window)
+    return {"full_attention": mask, "sliding_attention": short}
 
 
 def _after_tuned_prompt(model: Any, inner: Any, pack: Pack, device: str) -> torch.Tensor:

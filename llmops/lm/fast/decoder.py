@@ -8,18 +8,20 @@ through transformers' own forward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
+from llmops.lm.fast.attend import LANE, places_of
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
 from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.head import Head, Vocabulary, shared_logprobs
 from llmops.lm.fast.plain import Plain, Turn
+from llmops.lm.fast.room import Lender, Rooms
 from llmops.lm.fast.spans import groups_of
 
 
@@ -39,6 +41,7 @@ class Decoder:
         """`inner`: a causal language model of transformers, with PEFT's layers in it or without."""
         self.inner = inner
         self.passes = passes
+        self.lender = Lender(inner.dtype)
         self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Fused)
 
     def fits(self) -> bool:
@@ -79,39 +82,64 @@ class Decoder:
         """Go through the beginning `ids` of rows to come, once, in inference mode."""
         self.factors()
         places = range(len(ids))
-        step = Pass(self.passes, groups_of([places], 0), self._turns(places), remember=True)
-        x_PD = self.stack.embed(torch.tensor(ids))
-        layers = []
-        for block in self.stack.blocks:
-            x_PD, kept = forward(block, step, x_PD)
-            assert kept.qkv is not None
-            layers.append(kept.qkv[:, block.heads.queries * block.heads.size :].clone())
-        return Known(ids, layers, step.normed(self.stack.norm, x_PD))
+        step = replace(self._step(places, [places], False), remember=True)
+        layers: list[Tensor] = []
+        hidden_PD = self._through(step, ids, [None] * len(self.stack.blocks), layers)
+        return Known(ids, layers, hidden_PD)
 
     def after(
         self, known: Known, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]
     ) -> Tensor:
         """Hidden states TD of a pack whose first places are the beginning `known`, in inference mode."""
-        self.factors()
         first = len(known.ids)
         if len(ids) == first:
             return known.hidden_PD
-        step = Pass(self.passes, groups_of(paths, first), self._turns(positions))
-        x_TD = self.stack.embed(torch.tensor(ids[first:]))
-        for block, before in zip(self.stack.blocks, known.layers, strict=True):
-            x_TD, _ = forward(block, step, x_TD, before)
-        return torch.cat((known.hidden_PD, step.normed(self.stack.norm, x_TD)))
+        self.factors()
+        step = self._step(positions, paths, False, first)
+        return torch.cat((known.hidden_PD, self._through(step, ids[first:], known.layers, [])))
+
+    def _through(
+        self, step: Pass, ids: Sequence[int], before: Sequence[Tensor | None], remembered: list[Tensor]
+    ) -> Tensor:
+        """The last hidden states behind what each layer had before; where it shall remember, keys and values too."""
+        x_TD, desk = self.stack.embed(torch.tensor(ids)), step.rooms.desk
+        for block, earlier in zip(self.stack.blocks, before, strict=True):
+            after_TD = torch.empty_like(x_TD)
+            kept = forward(block, step, x_TD, after_TD, desk, earlier)
+            if kept.qkv is not None:
+                remembered.append(kept.qkv[:, block.heads.queries * block.heads.size :].clone())
+            x_TD = after_TD
+            desk.back_to(0)
+        out_TD = torch.empty_like(x_TD)
+        step.passes.norm(x_TD, self.stack.norm.weight, self.stack.norm.eps, out_TD)
+        step.rooms.give_back()
+        return out_TD
+
+    def _step(
+        self, positions: Sequence[int], paths: Sequence[Sequence[int]], keep: bool, known: int = 0, lean: bool = False
+    ) -> Pass:
+        direct = self.passes.direct and self.stack.blocks[0].heads.size % LANE == 0
+        spans = places_of(paths, len(positions), known) if direct else groups_of(paths, known)
+        rooms = self._rooms(len(positions) - known, keep, lean)
+        return Pass(self.passes, spans, self._turns(positions), rooms, lean)
 
     def __call__(self, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on."""
+        keep = torch.is_grad_enabled()
         with torch.no_grad():
             factors = self.factors()
-            lean = bool(self.inner.is_gradient_checkpointing)
-            step = Pass(self.passes, groups_of(paths, 0), self._turns(positions), lean)
+            step = self._step(positions, paths, keep, lean=bool(self.inner.is_gradient_checkpointing))
             embedded_TD = self.stack.embed(torch.tensor(ids))
-        keep = torch.is_grad_enabled()
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
         return Blocks.apply(self.stack, step, factors if keep else None, embedded_TD, *trained)
+
+    def _rooms(self, tokens: int, keep: bool, lean: bool) -> Rooms:
+        """Memory for a pack: of what a layer makes all is kept, or the stream before it, or nothing."""
+        layers, block = len(self.stack.blocks), self.stack.blocks[0]
+        kept, desk = block.numbers()
+        if keep and not lean:
+            return self.lender.lend(tokens * layers * kept, tokens * desk)
+        return self.lender.lend(tokens * layers * block.qkv.inputs if keep else 0, tokens * (kept + desk))
 
     def _turns(self, positions: Sequence[int]) -> dict[str, Turn]:
         at = torch.tensor([list(positions)])
@@ -147,14 +175,18 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
         ctx.stack, ctx.step, ctx.factors = stack, step, factors
         ctx.kept = []
         keep = factors is not None
+        rooms = step.rooms
         for block in stack.blocks:
-            before_TD = x_TD
-            x_TD, kept = forward(block, step, before_TD)
+            before_TD, x_TD = x_TD, rooms.kept.take(*x_TD.shape)
+            kept = forward(block, step, before_TD, x_TD, rooms.kept if keep and not step.lean else rooms.desk)
+            rooms.desk.back_to(0)
             if keep:
                 ctx.kept.append(before_TD if step.lean else kept)
         ctx.last = x_TD if keep else None
         out_TD = torch.empty_like(x_TD)
         step.passes.norm(x_TD, stack.norm.weight, stack.norm.eps, out_TD)
+        if not keep:
+            rooms.give_back()
         return out_TD
 
     @staticmethod
@@ -169,8 +201,11 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
         for index in reversed(range(len(stack.blocks))):
             kept: Kept | Tensor = ctx.kept.pop()
             if isinstance(kept, Tensor):
-                _, kept = forward(stack.blocks[index], step, kept)
+                again_TD = step.rooms.desk.take(*kept.shape)
+                kept = forward(stack.blocks[index], step, kept, again_TD, step.rooms.desk)
             gradients += backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
+            step.rooms.desk.back_to(0)
+        step.rooms.give_back()
         ordered = [tensor for group in reversed(gradients) for tensor in group]
         return None, None, None, None, *ordered
 
