@@ -61,6 +61,19 @@ if TYPE_CHECKING:
     from llmops.core.report import Subject as Subject
     from llmops.core.run import Run as Run
     from llmops.core.run import StepRecord as StepRecord
+    from llmops.core.scorers import Bleu as Bleu
+    from llmops.core.scorers import Choice as Choice
+    from llmops.core.scorers import Chrf as Chrf
+    from llmops.core.scorers import Code as Code
+    from llmops.core.scorers import Exact as Exact
+    from llmops.core.scorers import Function as Function
+    from llmops.core.scorers import Includes as Includes
+    from llmops.core.scorers import Json as Json
+    from llmops.core.scorers import Judge as Judge
+    from llmops.core.scorers import Number as Number
+    from llmops.core.scorers import Regex as Regex
+    from llmops.core.scorers import Rouge as Rouge
+    from llmops.core.scorers import Schema as Schema
     from llmops.core.serving import Endpoint as Endpoint
     from llmops.core.serving import Exchange as Exchange
     from llmops.core.serving import Feedback as Feedback
@@ -78,6 +91,15 @@ if TYPE_CHECKING:
     from llmops.core.sources import ShareGPT as ShareGPT
     from llmops.core.sources import Source as Source
     from llmops.core.sources import Thumbs as Thumbs
+    from llmops.core.suites import Choose as Choose
+    from llmops.core.suites import DrawnExamples as DrawnExamples
+    from llmops.core.suites import FixedExamples as FixedExamples
+    from llmops.core.suites import Generate as Generate
+    from llmops.core.suites import Label as Label
+    from llmops.core.suites import NoExamples as NoExamples
+    from llmops.core.suites import Question as Question
+    from llmops.core.suites import Read as Read
+    from llmops.core.suites import make_question as make_question
     from llmops.core.tasks import Classify as Classify
     from llmops.core.tasks import Continue as Continue
     from llmops.core.tasks import Rate as Rate
@@ -166,6 +188,8 @@ _HOMES = {
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
+    "llmops.core.scorers": "Bleu Choice Chrf Code Exact Function Includes Json Judge Number Regex Rouge Schema",
+    "llmops.core.suites": "Choose DrawnExamples FixedExamples Generate Label NoExamples Question Read make_question",
     "llmops.core.views": "RowView SetView TokenView",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -12,6 +12,7 @@ from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.scorers import Judge
 from llmops.core.suites import Asking, Examples, Generate, NoExamples, Question
+from llmops.core.value import Value
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -126,10 +127,26 @@ def generated(own: Own, at: Workspace) -> Any:
 
 
 def evaluate_questions(
-    ref: str, questions: Sequence[Question], asking: Asking, at: Workspace, own: Own = Own(), name: str = "questions"
+    ref: str,
+    questions: Sequence[Question],
+    asking: Asking | OwnFunction,
+    at: Workspace,
+    name: str = "questions",
+    trusted: Sequence[Path] = (),
 ) -> EvalReport:
-    """Ask a base, a run or a version questions made in Python; the suite is called `name`. The report is stored."""
+    """Ask a base, a run or a version questions made in Python; the suite is called `name`. The report is stored.
+
+    `asking` says how; or it is a function of your own, `mark(answer, question) -> number`, on generated answers.
+    `trusted` are files of yours that the scorer may run. Raises `RequestError` as `evaluate_suite` does.
+    """
+    from llmops.evals.scorers.named import pinned, scorer_of
     from llmops.evals.suite import question_suite
     from llmops.pipeline.suites import ask_suite
 
+    own = Own(tuple(trusted))
+    if not isinstance(asking, Value):
+        scorer = scorer_of(asking)
+        own, asking = Own(own.trusted, {scorer.function: asking}), Generate(scorer=scorer)
+    elif isinstance(asking, Generate):
+        asking = asking.replace(scorer=pinned(asking.scorer, own.trusted))
     return ask_suite(ref, question_suite(name, asking, questions), questions, at, own)

@@ -6,7 +6,9 @@ also says `--trust FILE`. A suite keeps the file's name and sha256, not its path
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +71,18 @@ def programs_of(scorer: Scorer, trusted: Sequence[Path]) -> Mapping[str, Path]:
 def _named(scorer: Function | Code, trusted: Sequence[Path]) -> Path | None:
     wanted = scorer.program if isinstance(scorer, Code) else scorer.function.partition(":")[0]
     return next((_there(path) for path in trusted if path.name == Path(wanted).name), None)
+
+
+def scorer_of(own: OwnFunction) -> Function:
+    """The scorer that a Python function is: its name, and the sha256 of its source, which must be there to be read."""
+    try:
+        source = inspect.getsource(own)
+    except (OSError, TypeError) as error:
+        raise RequestError(
+            f"{own!r} has no source that can be read", "write it as a function in a file or a cell"
+        ) from error
+    name = f"{own.__module__}:{own.__qualname__}"
+    return Function(function=name, sha256=hashlib.sha256(source.encode()).hexdigest())
 
 
 def load_function(file: Path, name: str) -> OwnFunction:
