@@ -25,7 +25,7 @@ class SuiteOptions:
         Option(
             "--suite",
             metavar="NAME|FILE",
-            help="An exam (llmops list suites), a file of questions (JSONL, CSV …), or a suite in YAML.",
+            help="An exam (llmops list suites), questions of yours (JSONL, CSV …), a suite in YAML, a data set.",
             rich_help_panel=PANEL,
         ),
     ] = None

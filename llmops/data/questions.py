@@ -13,11 +13,11 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
-from llmops.core.dataset import DroppedRow, Message
+from llmops.core.dataset import DroppedRow, Message, Row
 from llmops.core.errors import RequestError
-from llmops.core.sources import PlainText, Source
+from llmops.core.sources import Source
 from llmops.core.suites import Question, make_question
-from llmops.core.tasks import Classify
+from llmops.core.tasks import Classify, Task
 from llmops.data.cells import Misfit, Unfit, cell, cell_text
 from llmops.data.columns import PROMPT_NAMES, REPLY_NAMES, TEXT_NAMES, Column, as_columns, opened
 from llmops.data.guess import guess, slices
@@ -40,8 +40,8 @@ MOST_OPTIONS = len(ascii_uppercase)
 Show = Literal["hidden", "lettered"]
 
 
-class Asked(NamedTuple):
-    """The questions of a file, the fields worth slicing by, and why each column was taken for what."""
+class AskedRows(NamedTuple):
+    """The questions of some rows, the fields worth slicing by, and why each column was taken for what."""
 
     questions: tuple[Question, ...]
     slices: tuple[str, ...]
@@ -56,7 +56,7 @@ class Roles(NamedTuple):
     options: tuple[str, ...]
 
 
-def read_questions(file: Path, said: Mapping[str, str] | None = None, options: Show = "hidden") -> Asked:
+def read_questions(file: Path, said: Mapping[str, str] | None = None, options: Show = "hidden") -> AskedRows:
     """The questions in a file with an ending in `readers.BY_SUFFIX`. `said` maps prompt, expected or options to
     columns.
 
@@ -77,7 +77,7 @@ def read_questions(file: Path, said: Mapping[str, str] | None = None, options: S
     found = [_question(file, record, roles, kept, count_from, options) for record in records]
     why = [f"{roles.asked!r} is asked", f"{roles.expected!r} is expected"]
     why += [f"{', '.join(map(repr, roles.options))}: the options"] if roles.options else []
-    return Asked(tuple(found), kept, tuple(why))
+    return AskedRows(tuple(found), kept, tuple(why))
 
 
 def roles_of(
@@ -202,19 +202,25 @@ def _option(expected: str, options: Sequence[str], count_from: int | None) -> st
     raise Unfit(f"what is expected is none of the options: {expected[:80]!r}")
 
 
-def _mapped(file: Path, records: Sequence[Record], columns: Sequence[Column]) -> Asked:
+def _mapped(file: Path, records: Sequence[Record], columns: Sequence[Column]) -> AskedRows:
     """The questions of rows in another form, as `llmops new` would map them."""
     found = guess(str(file), records, {})
     kept = slices(columns, [value for field, value in found.shape if field != "kind"])
     task = task_for(found.shape, columns)
     source = Source(from_=f"path:{file.as_posix()}", shape=found.shape, keep_fields=kept)
-    questions = []
+    rows = []
     for example in map_records(records, str(file), 0, source, task):
         if isinstance(example, DroppedRow):
             what = f"{file}, line {example.line}: {example.reason}"
             raise RequestError(what, "correct the row, or take it out of the file")
-        row = example.row()
-        options = task.labels if isinstance(task, Classify) else ()
-        asked = "" if isinstance(found.shape, PlainText) else row.prompt
-        questions.append(make_question(asked, (row.reply,), options, row.fields, row.group))
-    return Asked(tuple(questions), kept, found.why)
+        rows.append(example.row())
+    return held_out(rows, task, kept, found.why)
+
+
+def held_out(rows: Sequence[Row], task: Task, slices: Sequence[str] = (), why: Sequence[str] = ()) -> AskedRows:
+    """Rows as questions: the prompt is asked and the reply expected, among the labels where the task has some."""
+    options = task.labels if isinstance(task, Classify) else ()
+    asked = [
+        make_question(row.prompt if row.messages else "", (row.reply,), options, row.fields, row.group) for row in rows
+    ]
+    return AskedRows(tuple(asked), tuple(slices), tuple(why))

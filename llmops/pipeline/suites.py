@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops.core.context import Track
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.suites import DrawnExamples, Examples, FixedExamples, NoExamples, Question
-from llmops.pipeline.file_suites import Own, Wanted, generated, is_file, questions_in
+from llmops.pipeline.file_suites import Own, Wanted, generated, is_own, own_suite
 from llmops.pipeline.subjects import subject_of
 from llmops.store.catalogue import BASES
 from llmops.store.workspace import Workspace
@@ -31,15 +30,17 @@ def evaluate_suite(
     rows: int | None = None,
     own: tuple[Wanted, Own] = (Wanted(), Own()),
 ) -> EvalReport:
-    """Ask a base (by its catalogue name or address), a run or a version the questions of a shipped exam or a file.
+    """Ask a base (by its catalogue name or address), a run or a version the questions of a shipped exam or of rows.
 
-    `rows` of them, drawn by their ids, or all. Of a file (rows, or a suite in YAML), `own` says how it is asked and
-    what may run. The report is stored. Raises `RequestError` where there is no such suite or subject, or the examples
-    do not fit.
+    `name` is an exam, a file of rows, a suite in YAML, a data set, or `heldout` for that of `ref`. `rows` of them are
+    asked, drawn by their ids, or all. Of one's own rows, `own` says how they are asked and what may run. The report is
+    stored. Raises `RequestError` where there is no such suite or subject, or the examples do not fit.
     """
+    if rows is not None and rows < 1:
+        raise RequestError(f"{rows} rows are none", "ask at least one")
     wanted, brought = own
-    if is_file(name):
-        suite, questions, brought = questions_in(Path(name), wanted, brought, examples, rows)
+    if is_own(name):
+        suite, questions, brought = own_suite(ref, name, wanted, brought, at, (examples, rows))
     elif wanted != Wanted():
         raise RequestError(f"the exam {name} says how it is asked", "leave --scorer, --set and --column out")
     else:
@@ -66,8 +67,6 @@ def suite_named(
 
     exam = exam_named(name)
     asking = with_asked(exam.asking, examples)
-    if rows is not None and rows < 1:
-        raise RequestError(f"{rows} rows are none", "ask at least one")
     questions = with_examples(read_exam(name, at.world), examples, rows)
     return question_suite(name, asking, questions, exam.slices), questions
 

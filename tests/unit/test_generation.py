@@ -22,7 +22,7 @@ from llmops.evals.scorers.named import described, load_function
 from llmops.evals.suite import question_suite
 from llmops.experiments.compare import compare
 from llmops.lm.scripted import ScriptedModel
-from llmops.pipeline.file_suites import Own, Wanted, questions_in
+from llmops.pipeline.file_suites import Own, Wanted, own_suite, tools_for
 
 ME = Subject(kind="base", ref="me")
 
@@ -312,13 +312,13 @@ def test_rows_of_another_form_are_mapped_as_new_maps_them(tmp_path):
 
 def test_a_file_with_options_is_asked_by_likelihood_and_one_without_needs_a_scorer(tmp_path):
     rows = [{"question": f"{one}?", "choices": [f"a{one}", f"b{one}"], "answer": "A"} for one in range(3)]
-    suite, questions, _ = questions_in(written(tmp_path, "c.jsonl", *rows), Wanted(), Own())
+    suite, questions, _ = own_suite("me", str(written(tmp_path, "c.jsonl", *rows)), Wanted(), Own(), None)
     assert suite.asking.kind == "choose"
     assert len(questions) == 3
     file = written(tmp_path, "q.jsonl", {"question": "Who says moo?", "answer": "cow"})
     with pytest.raises(RequestError, match="not said how to mark"):
-        questions_in(file, Wanted(), Own())
-    suite, _, _ = questions_in(file, Wanted(scorer="number", sets=("scorer.tolerance=0.5", "samples=2")), Own())
+        own_suite("me", str(file), Wanted(), Own(), None)
+    suite, _, _ = own_suite("me", str(file), Wanted("number", ("scorer.tolerance=0.5", "samples=2")), Own(), None)
     assert suite.asking.scorer == Number(tolerance=0.5)
     assert suite.asking.samples == 2
     assert suite.dataset == "q"
@@ -363,8 +363,7 @@ def test_code_that_a_yaml_file_names_runs_only_where_a_person_names_it_too(tmp_p
     canary = tmp_path / "ran"
     (tmp_path / "mine.py").write_text(f"open({str(canary)!r}, 'w')\ndef mark(answer, question): return len(answer)\n")
     (tmp_path / "suite.yaml").write_text(SUITE)
-    suite, questions, own = questions_in(tmp_path / "suite.yaml", Wanted(), Own())
-    from llmops.pipeline.file_suites import tools_for
+    suite, questions, own = own_suite("me", str(tmp_path / "suite.yaml"), Wanted(), Own(), None)
 
     class Here:
         class world:
@@ -374,7 +373,9 @@ def test_code_that_a_yaml_file_names_runs_only_where_a_person_names_it_too(tmp_p
         generate(ScriptedModel(), ME, suite, questions, tools_for(suite.asking, own, Here))
     assert not canary.exists()
     assert suite.asking.scorer.sha256 == ""
-    suite, questions, own = questions_in(tmp_path / "suite.yaml", Wanted(), Own(trusted=(tmp_path / "mine.py",)))
+    suite, questions, own = own_suite(
+        "me", str(tmp_path / "suite.yaml"), Wanted(), Own(trusted=(tmp_path / "mine.py",)), None
+    )
     report = generate(
         ScriptedModel(), ME, suite, questions, Tools(functions=tools_for(suite.asking, own, Here).functions)
     )
