@@ -174,6 +174,11 @@ def report(value: EvalReport) -> RenderableType:
     parts: list[RenderableType] = []
     for metric, score in value.scores.items():
         parts += [score_table({value.subject.kind: score}, measure(metric)), ""]
+    failed = sum("error" in answer.fields for answer in value.answers)
+    unmarked = sum(not answer.marks for answer in value.answers)
+    for number, what in ((failed, "failed and counts as wrong"), (unmarked, "could not be marked and is left out")):
+        if number:
+            parts.append(text(f"{words.plural(number, 'answer')} {what}; see: llmops show {value.id} --page", "yellow"))
     line = (
         f"{value.id} · {value.subject.ref} · {words.plural(len(value.answers), 'answer')} kept · suite {value.suite.id}"
     )

@@ -78,7 +78,7 @@ def run(command: list[str], knobs: Code, told: bytes, files: tuple[int, int], fo
     memory = str(knobs.memory_mb * 1024 * 1024)
     limited = [sys.executable, "-I", limits.__file__, str(math.ceil(knobs.seconds)), memory, *command]
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         limited,
         stdin=subprocess.PIPE,
         stdout=files[0],
@@ -86,14 +86,14 @@ def run(command: list[str], knobs: Code, told: bytes, files: tuple[int, int], fo
         cwd=folder,
         env=environment,
         start_new_session=True,
-    )
-    try:
-        process.communicate(told, timeout=knobs.seconds)
-        return process.returncode
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        end_group(process)
+    ) as process:
+        try:
+            process.communicate(told, timeout=knobs.seconds)
+            return process.returncode
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            end_group(process)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
