@@ -1,4 +1,4 @@
-"""What `show --card` prints: where the page is, and the card as Markdown."""
+"""What `show --card` and `show --page` print: where the page is, and the card as Markdown."""
 
 from __future__ import annotations
 
@@ -11,3 +11,10 @@ class DataCard:
 
     page: str
     markdown: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of a report or a comparison."""
+
+    page: str

@@ -8,21 +8,30 @@ from typer import Argument, Option
 
 import llmops
 from llmops.cli.session import FetchingSession, Session
+from llmops.cli.suites import SuiteOptions
 
 Version = Annotated[str, Argument(metavar="VERSION", help="A version: tone:2, or a name for its newest one.")]
 
 
 def evaluate(
     ref: Annotated[
-        str, Argument(metavar="REF", help="A run or a version (tone:2, tone@production), or last.")
+        str,
+        Argument(metavar="REF", help="A run, a version (tone:2, tone@production) or last; with --suite also a base."),
     ] = "last",
+    asked: SuiteOptions = SuiteOptions(),
     session: FetchingSession = FetchingSession(),
 ) -> None:
-    """Measure a model on its held-out rows: every score with its n and interval, every answer kept.
+    """Measure a model on its held-out rows, or on a suite: every score with its n and interval, every answer kept.
 
-    Example: llmops evaluate tone:1
+    Example: llmops evaluate tone:1; llmops evaluate smollm2-135m-q4 --suite questions.jsonl --scorer includes
     """
-    session.show(llmops.evaluate(ref, session.at))
+    if asked.suite is None:
+        asked.check_nothing_is_asked()
+        session.show(llmops.evaluate(ref, session.at))
+        return
+    session.show(
+        llmops.evaluate_suite(ref, asked.suite, session.at, llmops.examples_of(asked.examples), asked.rows, asked.own())
+    )
 
 
 def compare(

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from llmops.cli import boards, scores, words
-from llmops.cli.cards import DataCard
+from llmops.cli.cards import DataCard, Page
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
@@ -276,6 +276,7 @@ def data_card(value: DataCard) -> RenderableType:
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     NewRecipe: new_recipe,
     DataCard: data_card,
+    Page: lambda value: text(value.page, "bold"),
     DatasetManifest: dataset,
     Plan: plan,
     Run: run,

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmops.core.context import Track, silent
 from llmops.core.dataset import Message
-from llmops.core.errors import RequestError
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Sampling
 from llmops.core.views import TokenView
 from llmops.lm.adapters import load_tuned
@@ -23,8 +23,10 @@ from llmops.lm.likelihood import End, end_logprobs, last_states
 from llmops.lm.pack import hidden_states, logits_of, pack_rows, shared_logprobs
 from llmops.lm.ports import Asked, Probe
 from llmops.lm.render import Example, Renderer
+from llmops.lm.stops import stop_criteria
 
 WINDOW_TOKENS = 512
+MOST_POSITIONS = 2**20  # of a model that names no bound
 
 
 class LocalModel:
@@ -160,6 +162,9 @@ class LocalModel:
         import torch
 
         answers: list[str] = []
+        room = int(getattr(self.weights.config, "max_position_embeddings", MOST_POSITIONS))
+        if (most := max(map(len, rows), default=0)) >= room:
+            raise LlmopsError(f"a prompt is {most} tokens long, and the model reads {room}", "ask something shorter")
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
@@ -177,9 +182,10 @@ class LocalModel:
                 out_BT = self.weights.generate(
                     input_ids=ids_BT,
                     attention_mask=mask_BT,
-                    max_new_tokens=sampling.max_tokens,
+                    max_new_tokens=min(sampling.max_tokens, room - longest),
                     eos_token_id=sorted(self.renderer.end_ids),
                     pad_token_id=self.renderer.end_id,
+                    stopping_criteria=stop_criteria(sampling.stop, self.renderer.decode, longest),
                     **(drawn if sampling.temperature > 0 else {"do_sample": False}),
                 )
             answers += [cut(self.renderer.decode(row), sampling.stop) for row in out_BT[:, longest:].tolist()]

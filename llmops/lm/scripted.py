@@ -88,3 +88,7 @@ class ScriptedModel:
             answer if len(answer.split()) <= sampling.max_tokens else cut
             for answer, cut in zip(answers, short, strict=True)
         ]
+
+    def go_on(self, texts: Sequence[str], sampling: Sampling, track: Track = silent) -> list[str]:
+        """The same for each text, as if a user had said it."""
+        return self.reply([(Message(role="user", content=text),) for text in texts], sampling, track)

@@ -4,10 +4,12 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 """
 
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
+from llmops.pipeline.file_suites import evaluate_questions
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
+from llmops.pipeline.pages import page
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
@@ -26,6 +28,7 @@ __all__ = [
     "correct",
     "curate",
     "evaluate",
+    "evaluate_questions",
     "evaluate_suite",
     "examples_of",
     "export_suite",
@@ -41,6 +44,7 @@ __all__ = [
     "measure_cheap",
     "new",
     "outcome",
+    "page",
     "pick",
     "plan",
     "power",

@@ -11,6 +11,7 @@ from llmops.core.context import Track
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.suites import DrawnExamples, Examples, FixedExamples, NoExamples, Question
+from llmops.pipeline.file_suites import Own, Wanted, generated, is_own, own_suite
 from llmops.pipeline.subjects import subject_of
 from llmops.store.catalogue import BASES
 from llmops.store.workspace import Workspace
@@ -23,17 +24,37 @@ Evaluate = Callable[[Any, Subject, Suite, Sequence[Question], Track], EvalReport
 
 
 def evaluate_suite(
-    ref: str, name: str, at: Workspace, examples: Examples = NoExamples(), rows: int | None = None
+    ref: str,
+    name: str,
+    at: Workspace,
+    examples: Examples = NoExamples(),
+    rows: int | None = None,
+    own: tuple[Wanted, Own] = (Wanted(), Own()),
 ) -> EvalReport:
-    """Ask a base (by its catalogue name or address), a run or a version the questions of a shipped exam.
+    """Ask a base (by its catalogue name or address), a run or a version the questions of a shipped exam or of rows.
 
-    `rows` of them, drawn by their ids, or all. The report is stored. Raises `RequestError` where there is no such suite
-    or subject, or the examples do not fit.
+    `name` is an exam, a file of rows, a suite in YAML, a data set, or `heldout` for that of `ref`. `rows` of them are
+    asked, drawn by their ids, or all. Of one's own rows, `own` says how they are asked and what may run. The report is
+    stored. Raises `RequestError` where there is no such suite or subject, or the examples do not fit.
     """
-    suite, questions = suite_named(name, at, examples, rows)
+    if rows is not None and rows < 1:
+        raise RequestError(f"{rows} rows are none", "ask at least one")
+    wanted, brought = own
+    if is_own(name):
+        suite, questions, brought = own_suite(ref, name, wanted, brought, at, (examples, rows))
+    elif wanted != Wanted():
+        raise RequestError(f"the exam {name} says how it is asked", "leave --scorer, --set and --column out")
+    else:
+        suite, questions = suite_named(name, at, examples, rows)
+    return ask_suite(ref, suite, questions, at, brought)
+
+
+def ask_suite(ref: str, suite: Suite, questions: Sequence[Question], at: Workspace, own: Own = Own()) -> EvalReport:
+    """The stored report of whoever `ref` means on questions that are ready to be asked."""
     subject, model = speaker(ref, at)
     assert suite.asking is not None
-    report = _kinds()[suite.asking.kind](model, subject, suite, questions, at.world.track)
+    kinds = {**_kinds(), "generate": generated(own, at)}
+    report: EvalReport = kinds[suite.asking.kind](model, subject, suite, questions, at.world.track)
     at.put(report)
     return report
 
@@ -47,8 +68,6 @@ def suite_named(
 
     exam = exam_named(name)
     asking = with_asked(exam.asking, examples)
-    if rows is not None and rows < 1:
-        raise RequestError(f"{rows} rows are none", "ask at least one")
     questions = with_examples(read_exam(name, at.world), examples, rows)
     return question_suite(name, asking, questions, exam.slices), questions
 
