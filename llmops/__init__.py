@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import evaluate_questions as evaluate_questions
     from llmops.pipeline import evaluate_suite as evaluate_suite
     from llmops.pipeline import examples_of as examples_of
+    from llmops.pipeline import export_suite as export_suite
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
@@ -142,6 +143,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import prepare as prepare
     from llmops.pipeline import promote as promote
     from llmops.pipeline import prove as prove
+    from llmops.pipeline import read_lm_eval as read_lm_eval
     from llmops.pipeline import register as register
     from llmops.pipeline import rollback as rollback
     from llmops.pipeline import run as run
@@ -162,9 +164,10 @@ __version__ = "0.1.0"
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
     "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate
-        evaluate_questions evaluate_suite examples_of feedback health inspect_dropped inspect_reply inspect_row
-        inspect_set line_up listing load measure_cheap new outcome page pick plan power predict prepare promote
-        prove register rollback run serve show side_by_side slices stop sweep train train_seeds vary write_note""",
+        evaluate_questions evaluate_suite examples_of export_suite feedback health inspect_dropped inspect_reply
+        inspect_row inspect_set line_up listing load measure_cheap new outcome page pick plan power predict
+        prepare promote prove read_lm_eval register rollback run serve show side_by_side slices stop sweep train
+        train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",

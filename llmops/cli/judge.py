@@ -7,6 +7,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 import llmops
+from llmops.cli.cards import LmEvalTask
 from llmops.cli.session import FetchingSession, Session
 from llmops.cli.suites import SuiteOptions
 
@@ -23,8 +24,17 @@ def evaluate(
 ) -> None:
     """Measure a model on its held-out rows, or on a suite: every score with its n and interval, every answer kept.
 
-    Example: llmops evaluate tone:1; llmops evaluate smollm2-135m-q4 --suite questions.jsonl --scorer includes
+    Example: llmops evaluate tone:1; llmops evaluate smollm2-135m-q4 --suite openbookqa --examples 5 --rows 100;
+    llmops evaluate tone:1 --suite questions.jsonl --scorer includes
     """
+    if asked.from_lm_eval is not None:
+        session.show(llmops.read_lm_eval(asked.from_lm_eval, session.at))
+        return
+    if asked.suite is not None and asked.to_lm_eval is not None:
+        examples = llmops.examples_of(asked.examples)
+        task = llmops.export_suite(asked.suite, asked.to_lm_eval, session.at, examples, asked.rows)
+        session.show(LmEvalTask(str(task)))
+        return
     if asked.suite is None:
         asked.check_nothing_is_asked()
         session.show(llmops.evaluate(ref, session.at))

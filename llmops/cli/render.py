@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from llmops.cli import boards, scores, words
-from llmops.cli.cards import DataCard, Page
+from llmops.cli.cards import DataCard, LmEvalTask, Page
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
@@ -276,6 +276,7 @@ def data_card(value: DataCard) -> RenderableType:
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     NewRecipe: new_recipe,
     DataCard: data_card,
+    LmEvalTask: lambda value: Group(text(value.task, "bold"), text(f"ask it: {value.how}", "dim")),
     Page: lambda value: text(value.page, "bold"),
     DatasetManifest: dataset,
     Plan: plan,

@@ -52,6 +52,7 @@ __all__ = [
     "prepare",
     "promote",
     "prove",
+    "read_lm_eval",
     "register",
     "rollback",
     "run",
