@@ -64,6 +64,19 @@ if TYPE_CHECKING:
     from llmops.core.report import Subject as Subject
     from llmops.core.run import Run as Run
     from llmops.core.run import StepRecord as StepRecord
+    from llmops.core.scorers import Bleu as Bleu
+    from llmops.core.scorers import Choice as Choice
+    from llmops.core.scorers import Chrf as Chrf
+    from llmops.core.scorers import Code as Code
+    from llmops.core.scorers import Exact as Exact
+    from llmops.core.scorers import Function as Function
+    from llmops.core.scorers import Includes as Includes
+    from llmops.core.scorers import Json as Json
+    from llmops.core.scorers import Judge as Judge
+    from llmops.core.scorers import Number as Number
+    from llmops.core.scorers import Regex as Regex
+    from llmops.core.scorers import Rouge as Rouge
+    from llmops.core.scorers import Schema as Schema
     from llmops.core.serving import Endpoint as Endpoint
     from llmops.core.serving import Exchange as Exchange
     from llmops.core.serving import Feedback as Feedback
@@ -81,6 +94,15 @@ if TYPE_CHECKING:
     from llmops.core.sources import ShareGPT as ShareGPT
     from llmops.core.sources import Source as Source
     from llmops.core.sources import Thumbs as Thumbs
+    from llmops.core.suites import Choose as Choose
+    from llmops.core.suites import DrawnExamples as DrawnExamples
+    from llmops.core.suites import FixedExamples as FixedExamples
+    from llmops.core.suites import Generate as Generate
+    from llmops.core.suites import Label as Label
+    from llmops.core.suites import NoExamples as NoExamples
+    from llmops.core.suites import Question as Question
+    from llmops.core.suites import Read as Read
+    from llmops.core.suites import make_question as make_question
     from llmops.core.tasks import Classify as Classify
     from llmops.core.tasks import Continue as Continue
     from llmops.core.tasks import Rate as Rate
@@ -100,7 +122,14 @@ if TYPE_CHECKING:
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
+<<<<<<< HEAD
     from llmops.pipeline import examine as examine
+=======
+    from llmops.pipeline import evaluate_questions as evaluate_questions
+    from llmops.pipeline import evaluate_suite as evaluate_suite
+    from llmops.pipeline import examples_of as examples_of
+    from llmops.pipeline import export_suite as export_suite
+>>>>>>> e1
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import forgotten as forgotten
     from llmops.pipeline import health as health
@@ -114,6 +143,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import measure_cheap as measure_cheap
     from llmops.pipeline import new as new
     from llmops.pipeline import outcome as outcome
+    from llmops.pipeline import page as page
     from llmops.pipeline import pick as pick
     from llmops.pipeline import plan as plan
     from llmops.pipeline import power as power
@@ -121,6 +151,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import prepare as prepare
     from llmops.pipeline import promote as promote
     from llmops.pipeline import prove as prove
+    from llmops.pipeline import read_lm_eval as read_lm_eval
     from llmops.pipeline import register as register
     from llmops.pipeline import rollback as rollback
     from llmops.pipeline import run as run
@@ -140,11 +171,19 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
+<<<<<<< HEAD
     "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate examine
         feedback forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up
         listing load measure_cheap new outcome pick plan power predict prepare promote prove
         register rollback run serve show side_by_side slices stop sweep train train_seeds vary
         write_note""",
+=======
+    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate
+        evaluate_questions evaluate_suite examples_of export_suite feedback health inspect_dropped inspect_reply
+        inspect_row inspect_set line_up listing load measure_cheap new outcome page pick plan power predict
+        prepare promote prove read_lm_eval register rollback run serve show side_by_side slices stop sweep train
+        train_seeds vary write_note""",
+>>>>>>> e1
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
@@ -171,6 +210,8 @@ _HOMES = {
     "llmops.core.canaries": "Canaries",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
+    "llmops.core.scorers": "Bleu Choice Chrf Code Exact Function Includes Json Judge Number Regex Rouge Schema",
+    "llmops.core.suites": "Choose DrawnExamples FixedExamples Generate Label NoExamples Question Read make_question",
     "llmops.core.views": "RowView SetView TokenView",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

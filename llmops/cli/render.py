@@ -8,8 +8,13 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+<<<<<<< HEAD
 from llmops.cli import boards, exam, scores, words
 from llmops.cli.cards import DataCard
+=======
+from llmops.cli import boards, scores, words
+from llmops.cli.cards import DataCard, LmEvalTask, Page
+>>>>>>> e1
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
@@ -278,6 +283,8 @@ def data_card(value: DataCard) -> RenderableType:
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     NewRecipe: new_recipe,
     DataCard: data_card,
+    LmEvalTask: lambda value: Group(text(value.task, "bold"), text(f"ask it: {value.how}", "dim")),
+    Page: lambda value: text(value.page, "bold"),
     DatasetManifest: dataset,
     Plan: plan,
     Run: run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -70,8 +71,18 @@ class Schema(Value):
     """1 where the answer is a JSON document that a JSON schema takes. No reference leaves the schema."""
 
     kind: Literal["schema"] = "schema"
-    wanted: dict[str, Any] = Field(description="the JSON schema, draft 2020-12 unless it names an older one")
+    wanted: dict[str, Any] = Field(description="the JSON schema, or its text; draft 2020-12 unless it says another")
     around: Literal["nothing", "fence"] = Field("fence", description="what may stand around it: nothing, a code fence")
+
+    @field_validator("wanted", mode="before")
+    @classmethod
+    def _may_be_text(cls, wanted: Any) -> Any:
+        if not isinstance(wanted, str):
+            return wanted
+        try:
+            return json.loads(wanted)
+        except ValueError as error:
+            raise ValueError(f"the schema is no JSON: {error}") from error
 
 
 class Rouge(Value):

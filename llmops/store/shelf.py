@@ -16,6 +16,7 @@ from llmops.core.serving import Endpoint, Exchange, Feedback
 from llmops.core.value import Fact, Value
 from llmops.core.version import Promotion, RefusedPromotion
 from llmops.store.catalogue import BASES, DATA
+from llmops.store.exams import EXAMS
 from llmops.store.workspace import Workspace
 
 
@@ -29,8 +30,8 @@ class CatalogueLine(Value):
 
 
 def catalogue(at: Workspace) -> list[Value]:
-    """The shipped sources and bases."""
-    shelves = (("base", BASES), ("data", DATA))
+    """The shipped sources, bases and exams."""
+    shelves = (("base", BASES), ("data", DATA), ("exam", EXAMS))
     return [
         CatalogueLine(name=name, kind=kind, licence=entry.licence, about=entry.about)
         for kind, entries in shelves
@@ -55,6 +56,7 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "corrections": lambda at: list(at.ledger.read(Corrected)),
     "notes": lambda at: list(at.ledger.read(Note)),
     "catalogue": catalogue,
+    "suites": lambda at: [line for line in catalogue(at) if isinstance(line, CatalogueLine) and line.kind == "exam"],
 }
 
 BY_PREFIX: dict[str, type[Fact]] = {

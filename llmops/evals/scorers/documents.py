@@ -134,11 +134,16 @@ def validator_of(wanted: dict[str, Any]) -> Any:
         raise RequestError(
             f"this is no JSON schema: {error.json_path}: {error.message}", "correct the schema"
         ) from error
-    for keyword, value in keywords(wanted):
+    found = list(keywords(wanted))
+    for keyword, value in found:
         _check_keyword(keyword, value)
+    if {"unevaluatedProperties", "patternProperties"} <= {keyword for keyword, _ in found}:
+        raise RequestError(
+            "unevaluatedProperties beside patternProperties takes time without a bound", "use additionalProperties"
+        )
     formats = FormatChecker(formats=[name for name in FORMATS if name in FormatChecker.checkers])
     formats.checks("date-time", raises=ValueError)(_is_moment)
-    kind = validators.extend(draft, {"pattern": _pattern, "patternProperties": _pattern_properties})
+    kind = validators.extend(draft, LINEAR)
     return kind(wanted, registry=Registry(), format_checker=formats)
 
 
@@ -191,3 +196,27 @@ def _pattern_properties(validator: Any, patterns: dict[str, Any], document: Any,
         for key, value in document.items():
             if compiled(pattern).search(key):
                 yield from validator.descend(value, part, path=key, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, rule: Any, document: Any, wanted: Any) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    if not validator.is_type(document, "object"):
+        return
+    patterns = [compiled(pattern) for pattern in wanted.get("patternProperties", {})]
+    named = wanted.get("properties", {})
+    for key, value in document.items():
+        if key in named or any(pattern.search(key) for pattern in patterns):
+            continue
+        if rule is False:
+            yield ValidationError(f"{key!r} is not one of its properties")
+        else:
+            yield from validator.descend(value, rule, path=key)
+
+
+# The keywords that match patterns, by RE2.
+LINEAR = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+}
