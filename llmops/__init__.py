@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llmops.core.dataset import DatasetManifest as DatasetManifest
     from llmops.core.dataset import Message as Message
     from llmops.core.dataset import Row as Row
+    from llmops.core.errors import Interrupted as Interrupted
     from llmops.core.errors import LlmopsError as LlmopsError
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
@@ -140,7 +141,7 @@ _HOMES = {
         stop sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
-    "llmops.core.errors": "LlmopsError Refusal RequestError",
+    "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
     "llmops.core.recipe": "Baselines Evaluation Recipe",
     "llmops.core.sources": """Alpaca Conversation Cut Data Labelled PlainText Preference PromptReply Rated ShareGPT
         Source Thumbs""",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmops.core.dataset import DatasetManifest
-from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.errors import Interrupted, LlmopsError, RequestError
 from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.run import Run, RunEvent
@@ -148,6 +148,12 @@ def _train_together(plan: Plan, at: Workspace, run_id: str) -> Run:
             f"go on with --resume {run_id}",
         )
     return run
+
+
+def unfinished(run: Run, fix: str) -> LlmopsError:
+    """The error of a run that did not reach its end: `Interrupted` where somebody stopped it."""
+    kind = Interrupted if run.status == "interrupted" else LlmopsError
+    return kind(f"run {run.id} is {run.status} at step {run.step} of {run.steps}", fix)
 
 
 def stop(run_ref: str, at: Workspace) -> Run:
