@@ -18,7 +18,7 @@ from llmops.experiments.tests import bootstrap_differences, clustered, mcnemar
 from llmops.store.workspace import Workspace
 
 EQUAL, COVERED, POWERED = 10_000, 2000, 4000  # simulations
-WHOLE = {"ci": 1000, "soak": 10_000}  # of whole comparisons
+WHOLE = {"ci": 500, "soak": 10_000}  # of whole comparisons
 ROWS, GROUPS, ROWS_A_GROUP, SLICES = 200, 40, 5, 20
 TOGETHER = 500
 quick_mcnemar = lru_cache(maxsize=None)(mcnemar)  # few different counts occur

@@ -16,7 +16,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "data": ("llmops.data.prove",),
     "training": ("llmops.training.prove",),
     "parity": ("llmops.pipeline.prove_parity",),
-    "evaluation": ("llmops.evals.prove", "llmops.experiments.prove"),
+    "evaluation": ("llmops.evals.prove", "llmops.experiments.prove", "llmops.pipeline.prove_seeds"),
 }
 
 
