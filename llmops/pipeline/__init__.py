@@ -11,7 +11,7 @@ from llmops.pipeline.make import load, new, plan, prepare, stop, train
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
-from llmops.pipeline.sweep import sweep, vary
+from llmops.pipeline.sweeps import sweep, vary
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
