@@ -17,12 +17,13 @@ from llmops.core.proof import CheckResult, Size
 from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, Labelled, Source
 from llmops.core.tasks import Classify
+from llmops.core.value import digest
 from llmops.store.workspace import Workspace
 
 PAIRS = {"ci": 3, "soak": 20}
-WORDS = {"good": ("kind", "warm", "bright", "calm"), "bad": ("rude", "cold", "dull", "grim")}
-ROWS = 240
-NOISE = 7  # every so-manieth row has the other label, so that no seed has all right
+LABELS = ("bad", "good")
+LETTERS = {"bad": "oooooo", "good": "xxxxxx"}
+ROWS, GUESSED = 360, 3
 
 
 def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
@@ -60,19 +61,21 @@ def _pairs(number: int, folder: Path, at: Workspace) -> CheckResult:
 
 
 def _recipe(folder: Path) -> Recipe:
-    """Rows with a word that decides, a number that does not, and some labels that are wrong."""
+    """Rows whose last letters decide, and every third row where nothing does: there each seed guesses in its own way.
+
+    So no seed is better than another, and yet they answer differently.
+    """
     lines = ["text,label"]
     for number in range(ROWS):
-        label, other = ("good", "bad") if number % 2 else ("bad", "good")
-        word = WORDS[label][number // 2 % 4]
-        lines.append(f"a {word} day number {number},{other if number % NOISE == 0 else label}")
+        label = LABELS[int(digest(number)[:8], 16) % 2]
+        lines.append(f"{number} {LETTERS[label] if number % GUESSED else 'z' * 6},{label}")
     file = folder / "rows.csv"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Recipe(
         name="seeds",
         base=f"path:{folder / 'base'}",
         data=Data(sources=(Source(from_=f"path:{file}", shape=Labelled()),), heldout_share=0.5),
-        task=Classify(question="Good or bad?", labels=("bad", "good")),
+        task=Classify(question="Good or bad?", labels=LABELS),
         method=FullTuning(),  # of random weights, an adapter learns nothing in so few steps
-        training=Training(epochs=6.0, batch_rows=8, learning_rate=0.003),
+        training=Training(epochs=4.0, batch_rows=8, learning_rate=0.003),
     )
