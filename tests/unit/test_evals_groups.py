@@ -7,7 +7,7 @@ import pytest
 
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport
-from llmops.evals.calibration import abstain, calibrate, tempered
+from llmops.evals.calibration import abstain, calibrate, temperature_of, tempered
 from llmops.evals.intervals import bootstrap, design_effect, wilson, wilson_clustered
 from llmops.evals.score import Measured
 from llmops.evals.slices import find_slices
@@ -160,6 +160,13 @@ def test_the_temperature_of_a_model_that_is_too_sure_is_found():
     assert found.error_before.low > 0.05 and found.error_after.value < found.error_before.value / 2
     assert found.nats_after < found.nats_before
     assert sum(one.n for one in found.before) == 1500
+
+
+def test_where_all_rows_are_right_no_answer_becomes_certain():
+    chances = np.tile([[0.9, 0.1], [0.2, 0.8]], (50, 1))
+    truth = np.tile([0, 1], 50)
+    made = tempered(chances, temperature_of(chances, truth))
+    assert 0.97 < made.max() < 0.9999 and made[:, :1].min() > 1e-4
 
 
 def test_a_calibrated_model_is_left_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import llmops
@@ -57,7 +59,7 @@ def quick_processes() -> Iterator[None]:
 def swept(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with a sweep of two ranks, done."""
     folder = tmp_path_factory.mktemp("swept")
-    recipe = tiny_recipe(tiny_base, write_csv(folder / "rows.csv", made_up_rows(120)), epochs=0.5)
+    recipe = tiny_recipe(tiny_base, write_csv(folder / "rows.csv", made_up_rows(240)), epochs=0.4)
     at = Workspace.find(folder / "ws", environ={})
     llmops.sweep(recipe, {"method.rank": (2, 4)}, at, Wishes(threads=1))
     return at
@@ -198,6 +200,32 @@ def test_the_command_line_shows_all_of_it(swept: Workspace, capsys: pytest.Captu
         assert capsys.readouterr().out.strip(), words
         assert command_line([*words, *at, "--json"]) == 0
         assert json.loads(capsys.readouterr().out), words
+
+
+def test_a_version_keeps_its_temperature_and_abstains(swept: Workspace, tmp_path: Path):
+    report = next(one for one in swept.all(llmops.EvalReport) if one.subject.kind == "tfidf")
+    version = llmops.register(report.id, swept)
+    assert version.temperature == llmops.calibrate(report.id, swept).temperature
+    rows = write_csv(tmp_path / "in.csv", made_up_rows(40, seed=3))
+    plain, picky = (tmp_path / name for name in ("plain.csv", "picky.csv"))
+    assert llmops.predict(version.ref, rows, plain, swept, "text") == 40
+    with pytest.raises(LlmopsError, match=r"no threshold promises at most 0\.1 %"):
+        llmops.predict(version.ref, rows, picky, swept, "text", error=0.001)
+    assert not picky.exists()
+    llmops.predict(version.ref, rows, picky, swept, "text", error=0.2)
+    with plain.open() as one, picky.open() as other:
+        rows_plain, rows_picky = list(csv.DictReader(one)), list(csv.DictReader(other))
+    assert "answered" not in rows_plain[0] and {row["answered"] for row in rows_picky} <= {"yes", "no"}
+    assert all(bool(row["predicted_label"]) == (row["answered"] == "yes") for row in rows_picky)
+
+
+def test_what_is_not_answered_has_no_label():
+    from llmops.pipeline.use import _labels
+
+    made = _labels(np.array([[0.9, 0.1], [0.4, 0.6]]), ("bad", "good"), 2.0, 0.7)
+    assert [one["label"] for one in made] == ["bad", ""] and [one["answered"] for one in made] == ["yes", "no"]
+    assert made[0]["probability"] == 0.75  # 0.9 and 0.1 to the power of a half
+    assert "answered" not in _labels(np.array([[0.9, 0.1]]), ("bad", "good"), 1.0, None)[0]
 
 
 def test_fields_that_differ_are_named_and_long_values_cut():
