@@ -103,7 +103,9 @@ def seeds(value: Seeds) -> RenderableType:
         loss = "" if one.heldout_loss_nats is None else f"{one.heldout_loss_nats:.4f}"
         interval = f"{one.score.low:.3f} to {one.score.high:.3f}"
         made.add_row(str(one.seed), f"{one.score.value:.3f}", interval, loss, text(one.run))
-    return Group(made, text(f"mean {value.mean:.4f}, standard deviation between seeds {value.deviation:.4f}", "dim"))
+    held = "" if value.low is None or value.high is None else f" ({value.low:.4f} to {value.high:.4f} over all seeds)"
+    spread = f"standard deviation between seeds {value.deviation:.4f}"
+    return Group(made, text(f"mean {value.mean:.4f}{held}, {spread}", "dim"))
 
 
 def version(value: ModelVersion) -> RenderableType:

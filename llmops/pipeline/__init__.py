@@ -5,7 +5,6 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 
 from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
-<<<<<<< HEAD
 from llmops.pipeline.forgetting import forgotten
 =======
 from llmops.pipeline.file_suites import evaluate_questions
@@ -18,8 +17,9 @@ from llmops.pipeline.pages import page
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
+<<<<<<< HEAD
 from llmops.pipeline.suites import evaluate_suite, examples_of, export_suite, read_lm_eval
-from llmops.pipeline.sweep import sweep, vary
+from llmops.pipeline.sweeps import sweep, vary
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
