@@ -47,8 +47,8 @@ class SuiteOptions:
         Option(
             "--scorer",
             metavar="NAME|FILE",
-            help="How answers to a file are marked: exact, includes, number, choice, json, rouge, bleu, chrf, regex, "
-            "judge; SCHEMA.json; FILE.py:function or a program of yours, which then runs.",
+            help="How answers are marked: exact, includes, number … (llmops list scorers); SCHEMA.json; "
+            "FILE.py:function or a program of yours, which then runs.",
             rich_help_panel=PANEL,
         ),
     ] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest
@@ -12,6 +13,7 @@ from llmops.core.health import HealthReport
 from llmops.core.people import Corrected, Note
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
+from llmops.core.scorers import Scorer
 from llmops.core.serving import Endpoint, Exchange, Feedback
 from llmops.core.value import Fact, Value
 from llmops.core.version import Promotion, RefusedPromotion
@@ -27,6 +29,27 @@ class CatalogueLine(Value):
     kind: str
     licence: str
     about: str
+
+
+class ScorerLine(Value):
+    """A scorer by the name that `--scorer` takes, and its knobs as `--set scorer.KNOB=VALUE` takes them."""
+
+    name: str
+    knobs: str
+    about: str
+
+
+def scorers(at: Workspace) -> list[Value]:
+    """What marks generated answers."""
+    kinds: tuple[type[Value], ...] = get_args(get_args(Scorer)[0])
+    return [
+        ScorerLine(
+            name=kind.model_fields["kind"].default,
+            knobs=", ".join(name for name in kind.model_fields if name != "kind"),
+            about=(kind.__doc__ or "").partition("\n")[0],
+        )
+        for kind in kinds
+    ]
 
 
 def catalogue(at: Workspace) -> list[Value]:
@@ -56,6 +79,7 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "corrections": lambda at: list(at.ledger.read(Corrected)),
     "notes": lambda at: list(at.ledger.read(Note)),
     "catalogue": catalogue,
+    "scorers": scorers,
     "suites": lambda at: [line for line in catalogue(at) if isinstance(line, CatalogueLine) and line.kind == "exam"],
 }
 

@@ -32,6 +32,7 @@ from llmops.core.scorers import (
 from llmops.core.suites import Question, make_question
 from llmops.evals.scorers.mark import Marked, Tools
 from llmops.evals.scorers.table import SCORERS, marker
+from llmops.store.shelf import scorers
 
 
 def asks(*expected: str, options: tuple[str, ...] = (), text: str = "What is it?") -> Question:
@@ -45,6 +46,7 @@ def mark(scorer, answer: str, question: Question, **tools) -> Marked:
 def test_every_scorer_that_a_suite_can_name_is_in_the_table():
     kinds = {kind.model_fields["kind"].default for kind in get_args(get_args(Scorer)[0])}
     assert kinds == set(SCORERS)
+    assert {line.name for line in scorers(None)} == kinds
 
 
 def test_every_measure_of_a_scorer_has_a_metric():

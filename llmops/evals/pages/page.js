@@ -2,6 +2,7 @@
 // Shows the answers in the page's data. Every text becomes a text node: nothing in the data is ever read as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 50;
+const COLUMNS = data.pair ? ["", "asked", "baseline said", "challenger said"] : ["", "asked", "expected", "said"];
 const at = (id) => document.getElementById(id);
 const state = { find: "", verdict: "", slice: "", order: "", page: 0 };
 
@@ -119,7 +120,12 @@ function entry(one) {
   const mark = made("span");
   mark.append(chip);
   const second = data.pair ? one.before.text : one.expected;
-  head.append(mark, made("span", "cut", short(one.prompt)), made("span", "cut", short(second)), made("span", "cut", short(one.said.text)));
+  head.append(mark);
+  [one.prompt, second, one.said.text].forEach((text, place) => {
+    const cell = made("span", "cut", short(text));
+    if (place) cell.dataset.name = COLUMNS[place + 1];
+    head.append(cell);
+  });
   whole.append(head);
   whole.addEventListener("toggle", () => whole.children.length === 1 && whole.append(body(one)));
   return whole;
@@ -140,7 +146,7 @@ function show() {
   state.page = Math.min(Math.max(0, state.page), pages - 1);
   const list = made("div");
   const head = made("div", "head");
-  for (const name of ["", "asked", data.pair ? "baseline said" : "expected", data.pair ? "challenger said" : "said"]) head.append(made("span", "", name));
+  for (const name of COLUMNS) head.append(made("span", "", name));
   list.append(head);
   for (const one of found.slice(state.page * PAGE, (state.page + 1) * PAGE)) list.append(entry(one));
   at("list").replaceChildren(list);

@@ -12,6 +12,7 @@ from llmops.evals.pages import plots
 from llmops.evals.pages.answers import of_pair
 from llmops.evals.pages.template import asked_how, render
 
+MOST_LINES = 20  # of the plot: the slices that lost most
 TONES = {"better": "good", "worse": "bad", "cannot tell": "warn"}
 
 
@@ -38,7 +39,9 @@ def comparison_page(made: Comparison, baseline: EvalReport, challenger: EvalRepo
         tiles=_tiles(made, counts),
         both=both,
         differences=[("overall", made.overall), *order],
-        difference_plot=plots.differences({"overall": made.overall, **dict(order)}, metric, "Differences by slice"),
+        difference_plot=plots.differences(
+            {"overall": made.overall, **dict(order[:MOST_LINES])}, metric, "Differences by slice"
+        ),
         asked=asked_how(challenger.suite),
         data={"answers": rows, "pair": True, "lower": metric in LOWER_IS_BETTER},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from llmops.evals.pages.answers import of_report, verdict
 from llmops.evals.pages.template import asked_how, render
 
 MOST_LABELS = 12
+MOST_LINES = 20  # of a plot
 LENGTH_BINS = 5
 FEWEST_A_BIN = 8
 
@@ -35,7 +37,10 @@ def report_page(report: EvalReport) -> str:
         tiles=_tiles(report, metric),
         scores=list(report.scores.values()),
         slices=slices,
-        slice_plot=plots.scores(slices, report.main, "Score by slice") if slices else "",
+        most_lines=MOST_LINES,
+        slice_plot=plots.scores(dict(islice(slices.items(), MOST_LINES)), report.main, "Score by slice")
+        if slices
+        else "",
         length_plot=plots.scores(lengths, report.main, "Score by length of what was asked") if lengths else "",
         sure_plot=_sureness(report.answers, metric),
         mark_plot=_marks(report.answers, metric),

@@ -22,6 +22,7 @@ from llmops.core.report import Suite
 from llmops.evals.pages.answers import embedded
 
 HERE = Path(__file__).parent
+LONGEST_LABEL = 24
 
 
 def render(kind: str, title: str, data: dict[str, Any], **shown: Any) -> str:
@@ -58,6 +59,7 @@ def _templates() -> jinja2.Environment:
         "measure": measure_name,
         "spelt": lambda value, metric: spelt(metric, value),
         "signed": lambda value, metric: f"{'+' if value >= 0 else ''}{spelt(metric, value)}",
+        "short": lambda text: text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…",
         "p": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
     return made
