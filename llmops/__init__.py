@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmops.core.choice import Choice as Choice
+    from llmops.core.choice import Contest as Contest
+    from llmops.core.choice import Forecast as Forecast
     from llmops.core.cleaning import Duplicates as Duplicates
     from llmops.core.cleaning import Language as Language
     from llmops.core.cleaning import NearDuplicates as NearDuplicates
@@ -82,11 +85,13 @@ if TYPE_CHECKING:
     from llmops.pipeline import ask_held_out as ask_held_out
     from llmops.pipeline import card as card
     from llmops.pipeline import chat as chat
+    from llmops.pipeline import choose as choose
     from llmops.pipeline import compare as compare
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
     from llmops.pipeline import feedback as feedback
+    from llmops.pipeline import forecast as forecast
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
@@ -119,7 +124,7 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """ask_held_out card chat compare correct curate evaluate feedback health
+    "llmops.pipeline": """ask_held_out card chat choose compare correct curate evaluate feedback forecast health
         inspect_dropped inspect_reply inspect_row inspect_set listing load measure_cheap new outcome pick plan predict
         prepare promote prove register rollback run serve show side_by_side stop train train_seeds write_note""",
     "llmops.store.workspace": "Workspace",
@@ -136,6 +141,7 @@ _HOMES = {
     "llmops.core.run": "Run StepRecord",
     "llmops.core.report": "Answer EvalReport Score Subject",
     "llmops.core.cleaning": "Duplicates Language NearDuplicates Normalise Private Quality Terms",
+    "llmops.core.choice": "Choice Contest Forecast",
     "llmops.core.comparison": "Comparison Difference Pick",
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",

@@ -10,9 +10,11 @@ from rich.console import Group, RenderableType
 
 from llmops.cli import scores, words
 from llmops.cli.cards import DataCard
+from llmops.cli.choices import choice, forecast
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
+from llmops.core.choice import Choice, Forecast
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
 from llmops.core.health import HealthReport, Window
@@ -282,6 +284,8 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     RowView: row_picture,
     SetView: set_picture,
     Outcome: scores.outcome,
+    Choice: choice,
+    Forecast: forecast,
     dict: pairs,
     list: listing,
     tuple: listing,

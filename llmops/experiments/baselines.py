@@ -68,7 +68,7 @@ def load(folder: Path) -> Baseline:
 
 def fit_majority(rows: Sequence[Row], labels: Sequence[str]) -> Baseline:
     """The label that most training rows have, for every text."""
-    counts_K = np.bincount(_targets(rows, labels), minlength=len(labels))
+    counts_K = np.bincount(targets(rows, labels), minlength=len(labels))
     return Majority(tuple(labels), np.zeros((0, len(labels))), np.log(counts_K / counts_K.sum()))
 
 
@@ -78,7 +78,7 @@ def fit_word_list(rows: Sequence[Row], labels: Sequence[str], words: Mapping[str
         return None
     entries = tuple(words), np.array([float(value) for value in words.values()])
     blank = WordList(tuple(labels), np.zeros((1, 2)), np.zeros(2), *entries)
-    weights_FK, bias_K = _logistic(blank.features(_texts(rows), None), _targets(rows, labels), c=1.0)
+    weights_FK, bias_K = _logistic(blank.features(_texts(rows), None), targets(rows, labels), c=1.0)
     return WordList(tuple(labels), weights_FK, bias_K, *entries)
 
 
@@ -99,13 +99,13 @@ def fit_tfidf(rows: Sequence[Row], labels: Sequence[str]) -> Baseline:
     blank = Tfidf(tuple(labels), np.zeros((len(idf_V), len(labels))), np.zeros(len(labels)), words, pieces, idf_V)
     if not len(idf_V):
         return Tfidf(tuple(labels), blank.weights_FK, fit_majority(rows, labels).bias_K, (), (), idf_V)
-    weights_FK, bias_K = _logistic(blank.features(_texts(rows), None), _targets(rows, labels), TFIDF_C)
+    weights_FK, bias_K = _logistic(blank.features(_texts(rows), None), targets(rows, labels), TFIDF_C)
     return Tfidf(tuple(labels), weights_FK, bias_K, words, pieces, idf_V)
 
 
 def fit_frozen(rows: Sequence[Row], labels: Sequence[str], probe: Probe) -> Baseline:
     """Logistic regression on the probe of the training rows; C by five-fold cross-validation within them."""
-    targets_N = _targets(rows, labels)
+    targets_N = targets(rows, labels)
     hidden_ND = np.asarray(probe.hidden_ND, dtype=float)
     mean_D, scale_D = hidden_ND.mean(axis=0), hidden_ND.std(axis=0)
     scale_D = np.where(scale_D > 1e-12, scale_D, 1.0)
@@ -123,7 +123,7 @@ def fit_base(rows: Sequence[Row], labels: Sequence[str], probe: Probe) -> Baseli
     from scipy.optimize import minimize
     from scipy.special import logsumexp
 
-    targets_N = _targets(rows, labels)
+    targets_N = targets(rows, labels)
     logprobs_NK = np.asarray(probe.logprobs_NK, dtype=float)
     real_NK = np.eye(len(labels))[targets_N]
 
@@ -166,7 +166,7 @@ def _prompt_text(row: Row) -> str:
     return "\n".join(message.content for message in row.prompt)
 
 
-def _targets(rows: Sequence[Row], labels: Sequence[str]) -> np.ndarray:
+def targets(rows: Sequence[Row], labels: Sequence[str]) -> np.ndarray:
     """The index of each row's label, N; `RequestError` where a label has no row or a row has none of the labels."""
     index = {label: number for number, label in enumerate(labels)}
     strange = sorted({str(row.label) for row in rows} - set(index))

@@ -3,6 +3,8 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.choose import choose
+from llmops.pipeline.forecast import forecast
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
@@ -16,11 +18,13 @@ __all__ = [
     "ask_held_out",
     "card",
     "chat",
+    "choose",
     "compare",
     "correct",
     "curate",
     "evaluate",
     "feedback",
+    "forecast",
     "health",
     "inspect_dropped",
     "inspect_reply",
