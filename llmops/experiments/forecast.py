@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from llmops.core.dataset import Row
 from llmops.core.errors import RequestError
 from llmops.core.value import digest
 
-RESAMPLES = 1000
+RESAMPLES = 600
 SEED = 20261126
 BAND = (0.05, 0.95)
 POWERS = np.linspace(0.1, 1.5, 36)
@@ -101,19 +102,25 @@ def laws(curve: Curve, most: float, rows_too: bool = True) -> tuple[Law, Law, np
 
     Draws are drawn again as whole curves, and held-out rows where `rows_too`.
     """
-    random = np.random.default_rng(SEED)
-    _, draws, n = curve.marks_SJN.shape
+    size, draws, n = curve.marks_SJN.shape
     scores_SJ = curve.marks_SJN.mean(axis=2)
     spread_S = scores_SJ.std(axis=1, ddof=1)
     weights_S = 1 / (spread_S**2 / draws + (0.25 * spread_S.mean()) ** 2 / draws + 1e-8)
-    picks_BJ = random.multinomial(draws, np.full(draws, 1 / draws), size=RESAMPLES) / draws
+    picks_BJ = _shares(draws)
     if rows_too:
-        rows_BN = random.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
-        scores_BS = np.einsum("sjn,bn,bj->bs", curve.marks_SJN, rows_BN, picks_BJ, optimize=True)
+        means_SJB = (curve.marks_SJN.reshape(-1, n) @ _shares(n).T).reshape(size, draws, RESAMPLES)
+        scores_BS = np.einsum("sjb,bj->bs", means_SJB, picks_BJ)
     else:
         scores_BS = picks_BJ @ scores_SJ.T
     point = fit(curve.sizes_S, scores_SJ.mean(axis=1)[None, :], weights_S, most)
     return point, fit(curve.sizes_S, scores_BS, weights_S, most), spread_S
+
+
+@lru_cache(maxsize=4)
+def _shares(n: int) -> np.ndarray:
+    """The share of each of `n` things in each resample of them, Bn."""
+    counts_Bn: np.ndarray = np.random.default_rng(SEED + n).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return counts_Bn / n
 
 
 def band(point: float, found_B: np.ndarray, draws: int) -> tuple[float, float]:
