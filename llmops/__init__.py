@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmops.core.calibration import Abstention as Abstention
+    from llmops.core.calibration import Calibration as Calibration
     from llmops.core.choice import Choice as Choice
     from llmops.core.choice import Contest as Contest
     from llmops.core.choice import Forecast as Forecast
@@ -27,9 +29,13 @@ if TYPE_CHECKING:
     from llmops.core.dataset import DatasetManifest as DatasetManifest
     from llmops.core.dataset import Message as Message
     from llmops.core.dataset import Row as Row
+    from llmops.core.errors import Interrupted as Interrupted
     from llmops.core.errors import LlmopsError as LlmopsError
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
+    from llmops.core.experiments import Board as Board
+    from llmops.core.experiments import LineUp as LineUp
+    from llmops.core.experiments import Sweep as Sweep
     from llmops.core.health import HealthReport as HealthReport
     from llmops.core.method import DPO as DPO
     from llmops.core.method import IA3 as IA3
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
     from llmops.core.plan import Decision as Decision
     from llmops.core.plan import Plan as Plan
     from llmops.core.plan import Wishes as Wishes
+    from llmops.core.power import Power as Power
     from llmops.core.proof import CheckResult as CheckResult
     from llmops.core.proof import Proof as Proof
     from llmops.core.recipe import Baselines as Baselines
@@ -61,6 +68,7 @@ if TYPE_CHECKING:
     from llmops.core.serving import Exchange as Exchange
     from llmops.core.serving import Feedback as Feedback
     from llmops.core.serving import Sampling as Sampling
+    from llmops.core.slices import Slices as Slices
     from llmops.core.sources import Alpaca as Alpaca
     from llmops.core.sources import Conversation as Conversation
     from llmops.core.sources import Cut as Cut
@@ -82,7 +90,10 @@ if TYPE_CHECKING:
     from llmops.core.views import RowView as RowView
     from llmops.core.views import SetView as SetView
     from llmops.core.views import TokenView as TokenView
+    from llmops.pipeline import abstention as abstention
     from llmops.pipeline import ask_held_out as ask_held_out
+    from llmops.pipeline import board as board
+    from llmops.pipeline import calibrate as calibrate
     from llmops.pipeline import card as card
     from llmops.pipeline import chat as chat
     from llmops.pipeline import choose as choose
@@ -97,6 +108,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import inspect_reply as inspect_reply
     from llmops.pipeline import inspect_row as inspect_row
     from llmops.pipeline import inspect_set as inspect_set
+    from llmops.pipeline import line_up as line_up
     from llmops.pipeline import listing as listing
     from llmops.pipeline import load as load
     from llmops.pipeline import measure_cheap as measure_cheap
@@ -104,6 +116,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import outcome as outcome
     from llmops.pipeline import pick as pick
     from llmops.pipeline import plan as plan
+    from llmops.pipeline import power as power
     from llmops.pipeline import predict as predict
     from llmops.pipeline import prepare as prepare
     from llmops.pipeline import promote as promote
@@ -114,9 +127,12 @@ if TYPE_CHECKING:
     from llmops.pipeline import serve as serve
     from llmops.pipeline import show as show
     from llmops.pipeline import side_by_side as side_by_side
+    from llmops.pipeline import slices as slices
     from llmops.pipeline import stop as stop
+    from llmops.pipeline import sweep as sweep
     from llmops.pipeline import train as train
     from llmops.pipeline import train_seeds as train_seeds
+    from llmops.pipeline import vary as vary
     from llmops.pipeline import write_note as write_note
     from llmops.store.workspace import Workspace as Workspace
 
@@ -124,12 +140,13 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """ask_held_out card chat choose compare correct curate evaluate feedback forecast health
-        inspect_dropped inspect_reply inspect_row inspect_set listing load measure_cheap new outcome pick plan predict
-        prepare promote prove register rollback run serve show side_by_side stop train train_seeds write_note""",
+    "llmops.pipeline": """abstention ask_held_out board calibrate card chat choose compare correct curate evaluate feedback
+        forecast health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap new outcome
+        pick plan power predict prepare promote prove register rollback run serve show side_by_side slices
+        stop sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
-    "llmops.core.errors": "LlmopsError Refusal RequestError",
+    "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
     "llmops.core.recipe": "Baselines Evaluation Recipe",
     "llmops.core.sources": """Alpaca Conversation Cut Data Labelled PlainText Preference PromptReply Rated ShareGPT
         Source Thumbs""",
@@ -143,6 +160,10 @@ _HOMES = {
     "llmops.core.cleaning": "Duplicates Language NearDuplicates Normalise Private Quality Terms",
     "llmops.core.choice": "Choice Contest Forecast",
     "llmops.core.comparison": "Comparison Difference Pick",
+    "llmops.core.experiments": "Board LineUp Sweep",
+    "llmops.core.power": "Power",
+    "llmops.core.slices": "Slices",
+    "llmops.core.calibration": "Abstention Calibration",
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
     "llmops.core.health": "HealthReport",

@@ -27,16 +27,25 @@ def evaluate(
 
 def compare(
     baseline: Annotated[str, Argument(metavar="BASELINE", help="A report, a version or a run: what is there now.")],
-    challenger: Annotated[
-        str, Argument(metavar="CHALLENGER", help="A report, a version or a run: what might be better.")
+    challengers: Annotated[
+        list[str], Argument(metavar="CHALLENGER...", help="Reports, versions or runs: what might be better.")
     ],
+    full: Annotated[
+        bool, Option("--full", help="Also how they differ in recipe and plan, how they learned, what they answer.")
+    ] = False,
     session: Session = Session(),
 ) -> None:
     """Is the challenger better than the baseline, or is it noise? Paired; two different suites are refused.
 
+    Several challengers, or --full, stand side by side: differences in recipe and plan, curves, scores, and the
+    answers that flipped. Each is compared with the baseline, Holm's p over all of them.
+
     Example: llmops compare tone:1 tone:2
     """
-    session.show(llmops.compare(baseline, challenger, session.at))
+    if len(challengers) == 1 and not full:
+        session.show(llmops.compare(baseline, challengers[0], session.at))
+    else:
+        session.show(llmops.line_up([baseline, *challengers], session.at))
 
 
 def register(

@@ -57,6 +57,22 @@ def inspect(
     session.show(llmops.inspect_set(ref, base, session.at))
 
 
+@dataclass(frozen=True)
+class View:
+    """What else to make of a report, or of the report of a run or version."""
+
+    slices: Annotated[
+        bool, Option("--slices", help="Of a report, run or version: where it is weak, by field, length and topic.")
+    ] = False
+    calibration: Annotated[
+        bool, Option("--calibration", help="Of a report, run or version: whether its probabilities can be believed.")
+    ] = False
+    abstain: Annotated[
+        float | None,
+        Option("--abstain", metavar="SHARE", help="Which answers to keep back, so that at most this share is wrong."),
+    ] = None
+
+
 def show(
     ref: Annotated[
         str, Argument(metavar="REF", help="Anything by its name, id or prefix: tone:2, last, rp-3f…")
@@ -64,12 +80,22 @@ def show(
     card: Annotated[
         bool, Option("--card", help="Of a data set: write its card (HTML and Markdown), print it and its path.")
     ] = False,
+    view: View = View(),
     session: Session = Session(),
 ) -> None:
-    """Show one stored thing: a run, a version, a plan, a dataset, a report, a comparison.
+    """Show one stored thing: a run, a version, a plan, a dataset, a report, a comparison, a sweep.
 
-    Example: llmops show tone:1
+    Example: llmops show tone:1 --slices
     """
+    if view.slices:
+        session.show(llmops.slices(ref, session.at))
+        return
+    if view.calibration:
+        session.show(llmops.calibrate(ref, session.at))
+        return
+    if view.abstain is not None:
+        session.show(llmops.abstention(ref, view.abstain, session.at))
+        return
     if card:
         page = llmops.card(ref, session.at)
         session.show(DataCard(str(page), page.with_suffix(".md").read_text(encoding="utf-8")))
@@ -84,8 +110,8 @@ def list_(
     ] = "versions",
     session: Session = Session(),
 ) -> None:
-    """List what is kept of one kind, oldest first.
+    """List what is kept of one kind, oldest first; or the board: all that was measured like the last, the best first.
 
-    Example: llmops list runs
+    Example: llmops list board
     """
-    session.show(llmops.listing(kind, session.at))
+    session.show(llmops.board(session.at) if kind == "board" else llmops.listing(kind, session.at))

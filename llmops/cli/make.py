@@ -33,6 +33,17 @@ Sets = Annotated[
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What to change in a recipe, and what to try several values of."""
+
+    sets: Sets = None
+    vary: Annotated[
+        list[str] | None,
+        Option("--vary", metavar="FIELD=A,B", help="Train with each of these values; repeatable: every combination."),
+    ] = None
+
+
+@dataclass(frozen=True)
 class Columns:
     """Which column of a file is what, where a person knows better than a guess."""
 
@@ -72,7 +83,7 @@ def new(
 
 def run(
     recipe: Recipe,
-    sets: Sets = None,
+    changes: Changes = Changes(),
     machine: MachineOptions = MachineOptions(),
     resume: Resume = None,
     app: Annotated[bool, Option("--app", help="Open the app on the result.")] = False,
@@ -80,11 +91,19 @@ def run(
 ) -> None:
     """Walk the whole life of a model: prepare, plan, train, evaluate, compare, register, promote; say what came out.
 
-    Example: llmops run tone --set training.epochs=1
+    With --vary it is a sweep instead: every combination is trained and measured, several at a time where the machine
+    allows, and ranked. The same command again goes on where it was, and shows the board once all is done.
+
+    Example: llmops run tone --vary method.rank=4,16 --set training.epochs=1
     """
     wishes = machine.wishes()
-    value = find_recipe(recipe, sets or [], session.at)
-    session.show(llmops.run(value, session.at, wishes, resume))
+    value = find_recipe(recipe, changes.sets or [], session.at)
+    if changes.vary:
+        if resume is not None:
+            raise RequestError("a sweep goes on by itself", "leave out --resume, and give the same command again")
+        session.show(llmops.sweep(value, changes.vary, session.at, wishes))
+    else:
+        session.show(llmops.run(value, session.at, wishes, resume))
     if app:
         from llmops.cli.use import open_app
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from llmops.cli import scores, words
+from llmops.cli import boards, scores, words
 from llmops.cli.cards import DataCard
 from llmops.cli.choices import choice, forecast
 from llmops.cli.recipes import NewRecipe
@@ -17,6 +17,7 @@ from llmops.cli.tokens import reply_picture, row_picture, set_picture
 from llmops.core.choice import Choice, Forecast
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
+from llmops.core.experiments import Sweep
 from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import Outcome, Seeds
 from llmops.core.plan import Plan
@@ -246,6 +247,12 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
         "95 % interval": f"{value.overall.low:+.3f} to {value.overall.high:+.3f}",
         "verdict": value.verdict,
     },
+    Sweep: lambda value: {
+        "sweep": value.id,
+        "recipe": value.recipe.name,
+        "varied": ", ".join(f"{knob.field}={','.join(knob.values)}" for knob in value.knobs),
+        "recipes": len(value.members),
+    },
     ModelVersion: lambda value: {
         "version": value.ref,
         "kind": value.kind,
@@ -286,6 +293,7 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     Outcome: scores.outcome,
     Choice: choice,
     Forecast: forecast,
+    **boards.PICTURES,
     dict: pairs,
     list: listing,
     tuple: listing,

@@ -83,10 +83,17 @@ def difference_row(name: str, difference: Difference) -> tuple[RenderableType, .
         text(name),
         f"{difference.delta:+.3f}",
         f"{difference.low:+.3f} to {difference.high:+.3f}",
-        words.p_value(difference.p),
+        words.p_value(difference.p if difference.adjusted_p is None else difference.adjusted_p),
         words.count(difference.n),
         text(difference.verdict, VERDICT_STYLE[difference.verdict]),
     )
+
+
+def sources(value: Difference) -> str:
+    """How many sources the rows share, where they do, and what that costs."""
+    if value.groups is None:
+        return ""
+    return f" · {words.count(value.groups)} sources, {value.design_effect or 1:.1f} rows counting as one"
 
 
 def comparison(value: Comparison) -> RenderableType:
@@ -97,7 +104,9 @@ def comparison(value: Comparison) -> RenderableType:
     for name, difference in value.slices.items():
         made.add_row(*difference_row(name, difference))
     end = text(
-        f"{value.id} · {measure(value.metric)}, paired ({value.overall.test}) · above 0 the challenger is better", "dim"
+        f"{value.id} · {measure(value.metric)}, paired ({value.overall.test}) · above 0 the challenger is better"
+        f"{' · p of slices after Holm' if len(value.slices) > 1 else ''}{sources(value.overall)}",
+        "dim",
     )
     return Group(text(title, "bold"), made, end)
 

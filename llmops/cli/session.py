@@ -127,7 +127,9 @@ class MachineOptions:
 
         from llmops.core.errors import RequestError
         from llmops.core.plan import Wishes
+        from llmops.training.trackers import check_tracker
 
+        check_tracker(self.tracker)
         try:
             return Wishes(**vars(self))
         except ValidationError as error:

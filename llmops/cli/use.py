@@ -123,13 +123,19 @@ def predict(
     file: Annotated[Path, Argument(metavar="FILE", help="A CSV, JSONL or Parquet file with a column of texts.")],
     out: Annotated[Path, Option("--out", "-o", metavar="FILE", help="The CSV to write.")],
     column: Annotated[str | None, Option("--column", help="Column that holds the text; found if left out.")] = None,
+    error: Annotated[
+        float | None,
+        Option("--error", metavar="SHARE", help="Abstain, so that at most this share of the answers is wrong."),
+    ] = None,
     session: Session = Session(),
 ) -> None:
     """Answer every row of a file: the label or answer, its probability, and the version that gave it.
 
-    Example: llmops predict tone in.csv -o out.csv
+    Probabilities are tempered, so that of the answers given with 0.9 about 90 of 100 are right.
+
+    Example: llmops predict tone in.csv -o out.csv --error 0.05
     """
-    rows = llmops.predict(name, file, out, session.at, column)
+    rows = llmops.predict(name, file, out, session.at, column, error)
     session.show({"version": name, "rows": rows, "file": out})
 
 

@@ -11,9 +11,9 @@ from typing import Any, get_type_hints
 import typer
 
 from llmops.cli.session import Session
-from llmops.core.errors import LlmopsError
+from llmops.core.errors import Interrupted, LlmopsError
 
-INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+INTERRUPTED = Interrupted.exit_code
 EXAMPLE = "\n    Example:"
 
 

@@ -21,6 +21,12 @@ class LlmopsError(Exception):
         return f"{self.what}\n{self.fix}"
 
 
+class Interrupted(LlmopsError):
+    """The work was stopped before its end, by a person or a signal. What was done is kept; `fix` goes on with it."""
+
+    exit_code = 130  # what a shell expects of a program that Ctrl-C ended
+
+
 class RequestError(LlmopsError):
     """The request itself was wrong: a bad recipe, an unknown name, a missing column. Nothing was written."""
 

@@ -11,6 +11,7 @@ from llmops.core.sources import Data, Text
 from llmops.core.tasks import SHAPES_OF, Task
 from llmops.core.value import Fact, Value
 
+CAN_HOLD_CANARIES = frozenset({("reply", "sft"), ("continue", "sft")})
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
 
@@ -59,4 +60,6 @@ class Recipe(Fact):
             raise ValueError(
                 f"objective {self.objective.kind!r} compares replies, and task {self.task.kind!r} has none"
             )
+        if self.data.canaries is not None and (self.task.kind, self.objective.kind) not in CAN_HOLD_CANARIES:
+            raise ValueError("canaries are texts to learn: they need task 'reply' or 'continue', and objective 'sft'")
         return self

@@ -51,13 +51,19 @@ class Subject(Value):
 
 
 class Score(Value):
-    """A number with its uncertainty: a 95 % interval over `n` rows, and the same by slice (`domain=tweets`)."""
+    """A number with its uncertainty: a 95 % interval over `n` rows, and the same by slice (`domain=tweets`).
+
+    Where rows share a source, the interval is that of `groups` sources, and `design_effect` says what that costs: so
+    many times as many rows would say as much as the same number of rows that have nothing to do with each other.
+    """
 
     metric: str
     value: float
     low: float
     high: float
     n: int
+    groups: int | None = Field(None, exclude_if=lambda groups: groups is None)
+    design_effect: float | None = Field(None, exclude_if=lambda effect: effect is None)
     slices: dict[str, Score] = Field(default_factory=dict)
 
 
@@ -87,6 +93,12 @@ class Answer(Value):
         description="where a mark is an amount, not right or wrong: the bytes that it is a rate of, or 1",
     )
     probability: float | None = None
+    chances: dict[str, float] = Field(
+        default_factory=dict, exclude_if=lambda chances: not chances, description="of every label, where there are any"
+    )
+    group: str | None = Field(
+        None, exclude_if=lambda group: group is None, description="what it shares with other rows; None: nothing"
+    )
     fields: dict[str, str] = Field(default_factory=dict)
     notes: dict[str, str] = Field(default_factory=dict, exclude_if=lambda notes: not notes)
     samples: tuple[Sample, ...] = Field((), exclude_if=lambda samples: not samples)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from llmops.core.canaries import Canaries
 from llmops.core.cleaning import DEFAULT_STEPS, Step
 from llmops.core.review import BiasAudit, KeepLabels, LabelDoctor, LeakGate
 from llmops.core.value import Value
@@ -160,6 +161,11 @@ class Data(Value):
     labels: LabelDoctor = Field(KeepLabels(), description="rows whose label looks wrong: keep, drop or relabel")
     bias: BiasAudit = Field(BiasAudit(), description="what is compared by group, and which swaps are added")
     replay: Replay | None = Field(None, description="general conversations mixed in")
+    canaries: Canaries | None = Field(
+        None,
+        exclude_if=lambda canaries: canaries is None,
+        description="sentences of chance planted among the training rows, for the exam",
+    )
     corrections: tuple[Text, ...] = Field(
         ("workspace",),
         description="files of corrections, and `workspace` for those made in the app; the last one counts",

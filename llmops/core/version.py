@@ -32,6 +32,12 @@ class ModelVersion(Fact):
     code_commit: str | None = Field(None, description="git commit of llmops; None outside a clone")
     packages: dict[str, str]
     files: dict[str, str] = Field(description="file in the version's folder: sha256")
+    temperature: float | None = Field(
+        None,
+        gt=0,
+        exclude_if=lambda temperature: temperature is None,
+        description="what its probabilities of labels are tempered by, fitted on the rows of its report",
+    )
 
     @property
     def ref(self) -> str:

@@ -23,6 +23,7 @@ from llmops.core.review import KeepLabels
 from llmops.core.tasks import Classify
 from llmops.core.value import Value, digest
 from llmops.data.bias import chosen_swaps
+from llmops.data.canaries import canary_rows
 from llmops.data.doctor import diagnose, treat
 from llmops.data.leaks import find_leaks, reason, spoken
 from llmops.data.ledger import dropped_line, stored_lines
@@ -82,14 +83,14 @@ class Reviewed:
 def review(folder: Path, recipe: Recipe, corrections: dict[str, Correction], world: Surroundings) -> Reviewed:
     """Check the drafted rows in `folder` and rewrite them as the recipe decides. `review.json` says what was found.
 
-    The order: people's corrections, labels, leaks, swaps, the mixture.
+    The order: people's corrections, labels, leaks, swaps, the mixture, canaries.
     """
     draft = Draft(folder)
     rows = sum(sum(draft.labels(part).values()) for part in ("train", "heldout"))
     steps = [_corrections(draft, corrections, world)]
     labels, diagnosis = _labels(draft, recipe, world)
     leaks, found = _leaks(draft, recipe)
-    steps += [labels, leaks, _swaps(draft, recipe), _mixture(draft, recipe)]
+    steps += [labels, leaks, _swaps(draft, recipe), _mixture(draft, recipe), _canaries(draft, recipe)]
     steps = [step for step in steps if step.examples]
     counts = []
     for step in steps:
@@ -97,7 +98,7 @@ def review(folder: Path, recipe: Recipe, corrections: dict[str, Correction], wor
         rows = counts[-1].rows_out
     draft.note(steps)
     repaired = recipe.data.leaks.then == "repair"
-    made = sum(len(step.made) for step in steps)
+    made = sum(len(step.made) for step in steps if step.name == "swaps")
     summary = Review(leaks=found, repaired=repaired, diagnosis=diagnosis, made=made)
     write_json(folder / REVIEW, summary.to_json())
     _say(summary, len(leaks.dropped), world)
@@ -254,4 +255,15 @@ def _mixture(draft: Draft, recipe: Recipe) -> Step:
         why |= dict.fromkeys(over, f"over the share of its source: {most[source]:,} rows")
     if why:
         draft.rewrite("train", lambda rows: _kept(rows, why, step))
+    return step
+
+
+def _canaries(draft: Draft, recipe: Recipe) -> Step:
+    """Canaries to plant, each as often as the recipe says."""
+    step, wanted = Step("canaries"), recipe.data.canaries
+    if wanted is None:
+        return step
+    step.made = canary_rows(wanted, recipe.task)
+    step.examples = [row.id for row in step.made]
+    draft.rewrite("train", lambda rows: (*rows, *step.made))
     return step

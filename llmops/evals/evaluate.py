@@ -121,13 +121,17 @@ def _label_report(
     truth = [place[str(row.label)] for row in rows]
     best = [-1 if isinstance(one, Failed) else int(np.argmax(one)) for one in found]
     said = [
-        Said(error=one.why) if isinstance(one, Failed) else Said(labels[index], float(one[index]))
+        Said(error=one.why) if isinstance(one, Failed) else _said(labels, one, index)
         for one, index in zip(found, best, strict=True)
     ]
     marks = [float(index == true) for index, true in zip(best, truth, strict=True)]
     return report(
         subject, suite, rows, [Measured("accuracy", best, truth, marks), Measured("macro_f1", best, truth)], said
     )
+
+
+def _said(labels: Sequence[str], chances_K: np.ndarray, best: int) -> Said:
+    return Said(labels[best], float(chances_K[best]), None, dict(zip(labels, map(float, chances_K), strict=True)))
 
 
 def _evaluate_replies(

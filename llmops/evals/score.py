@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,7 @@ class Said(NamedTuple):
     text: str = ""
     probability: float | None = None
     error: str | None = None
+    chances: Mapping[str, float] | None = None
     notes: dict[str, str] = {}  # noqa: RUF012 - never written to
     samples: tuple[Sample, ...] = ()
 
@@ -55,32 +57,45 @@ class Measured:
         """Those of `places` that could be marked."""
         return [place for place in places if not self.marks or self.marks[place] is not None]
 
-    def score(self, places: Sequence[int]) -> Score:
-        """The score of the rows at `places`."""
+    def score(self, places: Sequence[int], groups: Sequence[str] = ()) -> Score:
+        """The score of the rows at `places`. `groups` names the source of each of all rows; without, each has its own.
+
+        Where one source holds all these rows, nothing is known of another, and they count as rows.
+        """
         places = self.marked(places)
         predictions, references = [self.predictions[i] for i in places], [self.references[i] for i in places]
         value = metrics.compute(self.metric, predictions, references, **self.knobs)
         marks = [mark for i in places if self.marks and (mark := self.marks[i]) is not None]
+        weights = [self.weights[i] if self.weights else 1.0 for i in places]
+        mine = [groups[i] for i in places] if groups else []
+        shared = 1 < len(set(mine)) < len(places) and self.interval is None
         if self.interval is not None:
             low, high = self.interval(places)
-        elif self.marks and self.graded:
-            low, high = intervals.bootstrap(marks, [self.weights[i] if self.weights else 1.0 for i in places])
         elif self.marks:
-            low, high = intervals.wilson(sum(marks), len(places))
+            low, high = intervals.of_marks(marks, weights, mine if shared else None, self.graded)
         else:
-            low, high = intervals.bootstrap_macro_f1(intervals.confusion(references, predictions))
-        return Score(metric=self.metric, value=value, low=min(low, value), high=max(high, value), n=len(places))
+            low, high = intervals.of_labels(references, predictions, mine if shared else None)
+        return Score(
+            metric=self.metric,
+            value=value,
+            low=min(low, value),
+            high=max(high, value),
+            n=len(places),
+            groups=len(set(mine)) if shared else None,
+            design_effect=intervals.design_effect(marks, weights, mine) if shared and marks else None,
+        )
 
     @cached_property
     def graded(self) -> bool:
         """Whether marks are more than right or wrong. A tie of preferences counts half and is still a share."""
         return bool(self.weights) or any(mark not in (0.0, 0.5, 1.0, None) for mark in self.marks)
 
-    def sliced(self, slices: dict[str, list[int]], n: int) -> Score:
+    def sliced(self, slices: dict[str, list[int]], n: int, groups: Sequence[str] = ()) -> Score:
         """The score of all `n` rows, and of each slice. One row has no spread to draw again: no bootstrap."""
         fewest = 2 if self.graded or self.interval is not None else 1
         kept = {name: places for name, places in slices.items() if len(self.marked(places)) >= fewest}
-        return self.score(range(n)).replace(slices={name: self.score(places) for name, places in kept.items()})
+        by_slice = {name: self.score(places, groups) for name, places in kept.items()}
+        return self.score(range(n), groups).replace(slices=by_slice)
 
 
 class Asked(NamedTuple):
@@ -90,16 +105,17 @@ class Asked(NamedTuple):
     prompt: str
     expected: str
     fields: dict[str, str]
+    group: str = ""
 
 
 def asked_row(row: Row) -> Asked:
     """A row, with its label or its reply as what is expected."""
-    return Asked(row.id, row.text, row.label or (row.reply if row.messages else ""), row.fields)
+    return Asked(row.id, row.text, row.label or (row.reply if row.messages else ""), row.fields, row.group)
 
 
 def asked_question(question: Question) -> Asked:
     """A question, with every right answer as what is expected, one a line."""
-    return Asked(question.id, question.asked, "\n".join(question.expected), question.fields)
+    return Asked(question.id, question.asked, "\n".join(question.expected), question.fields, question.group)
 
 
 def report(
@@ -119,6 +135,8 @@ def grade(
             if name in row.fields:
                 slices.setdefault(f"{name}={row.fields[name]}", []).append(place)
     slices = dict(sorted(slices.items()))
+    groups = [row.group or row.id for row in asked]
+    sizes = Counter(groups)
     answers = [
         Answer(
             row=row.id,
@@ -128,13 +146,15 @@ def grade(
             marks={one.metric: mark for one in measured if one.marks and (mark := one.marks[place]) is not None},
             weights={one.metric: one.weights[place] for one in measured if one.weights},
             probability=answer.probability,
+            chances=dict(answer.chances or {}),
+            group=groups[place] if sizes[groups[place]] > 1 else None,
             fields=row.fields if answer.error is None else {**row.fields, "error": answer.error},
             notes=answer.notes,
             samples=answer.samples,
         )
         for place, (row, answer) in enumerate(zip(asked, said, strict=True))
     ]
-    scores = {one.metric: one.sliced(slices, len(asked)) for one in measured}
+    scores = {one.metric: one.sliced(slices, len(asked), groups) for one in measured}
     return EvalReport(subject=subject, suite=suite, scores=scores, answers=tuple(answers))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from llmops.core.proof import CheckResult, Size
-from llmops.experiments.compare import mcnemar
+from llmops.experiments.tests import mcnemar
 from llmops.store.workspace import Workspace
 
 SIMULATIONS = {"ci": 1000, "soak": 10_000}

@@ -5,6 +5,7 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 
 from llmops.pipeline.choose import choose
 from llmops.pipeline.forecast import forecast
+from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
@@ -12,10 +13,14 @@ from llmops.pipeline.make import load, new, plan, prepare, stop, train
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
+from llmops.pipeline.sweep import sweep, vary
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
+    "abstention",
     "ask_held_out",
+    "board",
+    "calibrate",
     "card",
     "chat",
     "choose",
@@ -30,6 +35,7 @@ __all__ = [
     "inspect_reply",
     "inspect_row",
     "inspect_set",
+    "line_up",
     "listing",
     "load",
     "measure_cheap",
@@ -37,6 +43,7 @@ __all__ = [
     "outcome",
     "pick",
     "plan",
+    "power",
     "predict",
     "prepare",
     "promote",
@@ -47,8 +54,11 @@ __all__ = [
     "serve",
     "show",
     "side_by_side",
+    "slices",
     "stop",
+    "sweep",
     "train",
     "train_seeds",
+    "vary",
     "write_note",
 ]

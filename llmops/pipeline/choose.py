@@ -171,7 +171,8 @@ def _then(entry: Entry, recipe: Recipe) -> str:
     """The command that goes on with the winner: trained on all rows, or kept as it is."""
     method = entry.entrant.method
     if method is None:
-        return f"llmops register {entry.heldout_report}"
+        keeps = isinstance(recipe.task, Classify) and entry.entrant.kind != "few_shot"  # what `register` can fit again
+        return f"llmops {'register' if keeps else 'show'} {entry.heldout_report}"
     sets = [
         f"method.kind={method.kind}",
         *(f"method.{name}={value}" for name, value in method if name != "kind" and value),

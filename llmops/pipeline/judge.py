@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmops.core.comparison import Comparison, Pick
+from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, Subject
@@ -16,8 +17,12 @@ from llmops.store.workspace import Workspace
 
 
 def evaluate(ref: str, at: Workspace) -> EvalReport:
-    """Measure a run or a version on the held-out rows of its plan."""
+    """Measure a run or a version on the held-out rows of its plan. What they can show is said first."""
+    from llmops.pipeline.experiments import power
+
     subject, plan, folder = subject_of(ref, at)
+    if at.get(DatasetManifest, plan.dataset).rows_heldout > 1:
+        at.world.say(power(plan.id, at).sentence)
     return measure(subject, plan, folder, at, plan)
 
 
@@ -83,9 +88,21 @@ def register(report_ref: str, at: Workspace) -> ModelVersion:
     if report.subject.kind == "tuned":
         run = at.run(report.subject.ref)
         adapter = at.run_folder(run.id) / "adapter"
-        return keep(at, at.get(Plan, run.plan), report, lambda out: copy_files(adapter, out), run.id)
+        plan, files = at.get(Plan, run.plan), lambda out: copy_files(adapter, out)
+        return keep(at, plan, report, files, run.id, _temperature(report))
     plan = at.get(Plan, report.subject.ref)
-    return keep(at, plan, report, fit_cheap_rows(plan, at)[0][report.subject.kind].save)
+    fitted = fit_cheap_rows(plan, at)[0].get(report.subject.kind)
+    if fitted is None:
+        raise RequestError(f"a {report.subject.kind} row has no files of its own to keep", "register another report")
+    return keep(at, plan, report, fitted.save, None, _temperature(report))
+
+
+def _temperature(report: EvalReport) -> float | None:
+    """What the probabilities of a report are to be tempered by; None where it has none, or too few rows to tell."""
+    from llmops.evals.calibration import FEWEST_ROWS, calibrate
+
+    judged = sum(bool(answer.chances) for answer in report.answers)
+    return calibrate(report).temperature if judged >= FEWEST_ROWS else None
 
 
 def promote(version_ref: str, at: Workspace, comparison: str | None = None, because: str | None = None) -> Promotion:

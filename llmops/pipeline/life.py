@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llmops.core.comparison import Comparison
-from llmops.core.errors import LlmopsError, Refusal, RequestError
+from llmops.core.errors import Refusal, RequestError
 from llmops.core.method import PromptTuning
 from llmops.core.outcome import ComparisonLine, Outcome, SideBySide
 from llmops.core.plan import Plan, Wishes
@@ -17,11 +17,12 @@ from llmops.core.run import Run
 from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion, Promotion, champion
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register
-from llmops.pipeline.make import plan, prepare, train
+from llmops.pipeline.make import plan, prepare, train, unfinished
 from llmops.pipeline.use import ask_held_out, side_by_side
 from llmops.store.files import write_json
 from llmops.store.workspace import Workspace
 from llmops.training.processes import is_member
+from llmops.training.trackers import check_tracker
 
 
 def run(recipe: Recipe, at: Workspace, wishes: Wishes = Wishes(), resume: str | None = None) -> Outcome:
@@ -35,6 +36,7 @@ def run(recipe: Recipe, at: Workspace, wishes: Wishes = Wishes(), resume: str | 
             "give --processes N instead, or start 'llmops train PLAN' with torchrun",
         )
     spent: dict[str, float] = {}
+    check_tracker(wishes.tracker)
     planned, trained = _trained(recipe, at, wishes, resume, spent)
     with _timed("cheap rows", spent):
         reports = measure_cheap(planned, at)
@@ -81,7 +83,7 @@ def run(recipe: Recipe, at: Workspace, wishes: Wishes = Wishes(), resume: str | 
 def _trained(
     recipe: Recipe, at: Workspace, wishes: Wishes, resume: str | None, spent: dict[str, float]
 ) -> tuple[Plan, Run]:
-    """The plan and its finished run. Raises `LlmopsError`, with the way to go on, where training was stopped."""
+    """The plan and its finished run. Raises `unfinished` where training was stopped."""
     if resume is None:
         with _timed("prepare", spent):
             manifest = prepare(recipe, at)
@@ -95,10 +97,7 @@ def _trained(
     trained = train(planned, at, resume)
     spent["train"] = round(trained.seconds, 2)  # over all its starts
     if trained.status != "finished":
-        raise LlmopsError(
-            f"run {trained.id} is {trained.status} at step {trained.step} of {trained.steps}",
-            f"go on with the same command and --resume {trained.id}",
-        )
+        raise unfinished(trained, f"go on with the same command and --resume {trained.id}")
     return planned, trained
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmops.core.dataset import DatasetManifest
-from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.errors import Interrupted, LlmopsError, RequestError
 from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.run import Run, RunEvent
@@ -56,6 +56,7 @@ def prepare(recipe: Recipe, at: Workspace) -> DatasetManifest:
 
 def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishes = Wishes()) -> Plan:
     """Decide every open knob for this machine, and store the plan."""
+    from llmops.pipeline.experiments import power
     from llmops.planning.look import look
     from llmops.planning.plan import plan as decide
     from llmops.training.trackers import check_tracker
@@ -67,6 +68,8 @@ def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishe
     looked = look(recipe, train, heldout, wishes, at.world, start)
     made = decide(recipe, manifest, looked, wishes)
     at.put(made)
+    if manifest.rows_heldout > 1:
+        at.world.say(power(made.id, at).sentence)
     return made
 
 
@@ -101,9 +104,9 @@ def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
     from llmops.training.train import train as carry_out
 
     if plan.knobs.processes > 1 and not is_member():
-        return _train_together(plan, at, _begun(plan, at, resume))
+        return _train_together(plan, at, begun(plan, at, resume))
     with joined(plan.knobs) as team:
-        run_id = team.from_first(_begun(plan, at, resume).encode() if team.first else b"").decode()
+        run_id = team.from_first(begun(plan, at, resume).encode() if team.first else b"").decode()
         if at.run(run_id).status == "finished":
             return at.run(run_id)
         base = open_base(plan.recipe.base, at.world)
@@ -116,7 +119,7 @@ def train(plan: Plan, at: Workspace, resume: str | None = None) -> Run:
         return carry_out(plan, at.rows(plan.dataset, "train"), base.folder, at, run_id)
 
 
-def _begun(plan: Plan, at: Workspace, resume: str | None) -> str:
+def begun(plan: Plan, at: Workspace, resume: str | None) -> str:
     """The id of the run to go on with, or of a new one, which has all that it needs to start."""
     if resume is not None:
         run_id = at.run(resume).id
@@ -145,6 +148,12 @@ def _train_together(plan: Plan, at: Workspace, run_id: str) -> Run:
             f"go on with --resume {run_id}",
         )
     return run
+
+
+def unfinished(run: Run, fix: str) -> LlmopsError:
+    """The error of a run that did not reach its end: `Interrupted` where somebody stopped it."""
+    kind = Interrupted if run.status == "interrupted" else LlmopsError
+    return kind(f"run {run.id} is {run.status} at step {run.step} of {run.steps}", fix)
 
 
 def stop(run_ref: str, at: Workspace) -> Run:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from statistics import fmean, stdev
 
-from llmops.core.errors import LlmopsError
 from llmops.core.outcome import SeedRun, Seeds
 from llmops.core.plan import Decision, Plan
 from llmops.pipeline.judge import evaluate
-from llmops.pipeline.make import train
+from llmops.pipeline.make import train, unfinished
 from llmops.store.workspace import Workspace
 
 
@@ -23,10 +22,7 @@ def train_seeds(plan: Plan, number: int, at: Workspace) -> Seeds:
         at.put(planned)
         run = train(planned, at)
         if run.status != "finished":
-            raise LlmopsError(
-                f"run {run.id} (seed {planned.knobs.seed}) is {run.status} at step {run.step} of {run.steps}",
-                f"go on with it: llmops train --resume {run.id}",
-            )
+            raise unfinished(run, f"go on with seed {planned.knobs.seed}: llmops train --resume {run.id}")
         looks = [record.heldout_loss_nats for record in at.steps(run.id) if record.heldout_loss_nats is not None]
         report = evaluate(run.id, at)
         done.append(

@@ -6,9 +6,9 @@ import secrets
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llmops.core.errors import RequestError
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.health import HealthReport
 from llmops.core.outcome import EndpointCheck, SideBySide
 from llmops.core.plan import Plan
@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from llmops.serving.session import ChatSession
 
 
-def predict(ref: str, in_path: Path, out_path: Path, at: Workspace, column: str | None = None) -> int:
-    """Answer every row of a file into a CSV: label or answer, probability, version. Returns the number of rows."""
+def predict(
+    ref: str, in_path: Path, out_path: Path, at: Workspace, column: str | None = None, error: float | None = None
+) -> int:
+    """Answer every row of a file into a CSV: label or answer, probability, version. Returns the number of rows.
+
+    Probabilities of labels are tempered as the version says. With `error`, a label is given only where at most that
+    share of such answers is wrong, with 95 % confidence; the others are left empty, and `answered` says no. Raises
+    `LlmopsError` where no threshold promises that.
+    """
     from llmops.data.mapping import ask
     from llmops.data.table import read_texts, text_column, write_predictions
     from llmops.planning.bases import open_model
@@ -38,14 +45,55 @@ def predict(ref: str, in_path: Path, out_path: Path, at: Workspace, column: str 
     answers: list[dict[str, str | float]] = []
     if isinstance(task, Classify):
         prompts = [ask(task, text) for text in texts]
-        for chances in label_chances(subject, plan, folder, texts, prompts, at):
-            best = int(chances.argmax())
-            answers.append({"label": task.labels[best], "probability": round(float(chances[best]), 4)})
+        chances_NK = label_chances(subject, plan, folder, texts, prompts, at)
+        answers = _labels(chances_NK, task.labels, _temperature_of(subject.ref, at), _threshold(ref, error, at))
     else:
+        if error is not None:
+            raise RequestError("only a model that picks labels can abstain", "leave out the error")
         model = open_model(plan, folder, at.world, "float32")
         answers = [{"answer": text} for text in _answers(model, task, texts, Sampling(), at)]
     write_predictions(out_path, rows, [{**answer, "version": subject.ref} for answer in answers])
     return len(rows)
+
+
+def _labels(
+    chances_NK: Any, labels: Sequence[str], temperature: float, threshold: float | None
+) -> list[dict[str, str | float]]:
+    """The likeliest label of each row with its tempered probability; none below the threshold of the untempered one."""
+    from llmops.evals.calibration import tempered
+
+    found: list[dict[str, str | float]] = []
+    for raw_K, chances_K in zip(chances_NK, tempered(chances_NK, temperature), strict=True):
+        best = int(raw_K.argmax())
+        answered = threshold is None or bool(raw_K[best] >= threshold)
+        said: dict[str, str | float] = {"label": labels[best] if answered else ""}
+        said["probability"] = round(float(chances_K[best]), 4)
+        found.append(said if threshold is None else {**said, "answered": "yes" if answered else "no"})
+    return found
+
+
+def _temperature_of(ref: str, at: Workspace) -> float:
+    """What a version's probabilities are tempered by; 1 leaves them as they are."""
+    return next((version.temperature for version in at.versions() if version.ref == ref), None) or 1.0
+
+
+def _threshold(ref: str, error: float | None, at: Workspace) -> float | None:
+    """The probability below which no answer is given, where a share of wrong ones is promised."""
+    from llmops.pipeline.experiments import abstention
+
+    if error is None:
+        return None
+    found = abstention(ref, error, at)
+    if found.threshold is None:
+        raise LlmopsError(
+            f"no threshold promises at most {100 * error:g} % wrong answers, by the {found.n:,} rows of {found.report}",
+            "allow more errors, or hold out more rows",
+        )
+    at.world.say(
+        f"answers from {found.threshold:.3f} on: {100 * found.answered:.0f} % of the held-out rows, "
+        f"{found.wrong} of {found.n_answered} wrong (at most {100 * (found.bound or 0):.1f} %, with 95 % confidence)"
+    )
+    return found.threshold
 
 
 def serve(names: Sequence[str], at: Workspace, settings: ServeSettings, token_at: Path | None = None) -> None:

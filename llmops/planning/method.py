@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from llmops.core.errors import RequestError
 from llmops.core.method import SFT, LoRA, LowRank, Method, Objective
 from llmops.core.recipe import Recipe
@@ -34,10 +36,8 @@ RATE_REASON = {
 def decide_method(decide: Decisions, recipe: Recipe, device: str, linear: tuple[str, ...]) -> Method:
     """The method with nothing open, and the layers it touches. `RequestError` where this machine cannot do it."""
     method = recipe.method
-    if method.kind == "qlora" and not device.startswith("cuda"):
-        raise RequestError(
-            "qlora holds the base in 4 bits, which takes a GPU", "plan with --device cuda, or set method.kind to lora"
-        )
+    if method.kind == "qlora":
+        _check_four_bits(device)
     proposals: dict[str, Proposal] = {}
     if isinstance(method, LowRank):
         label = recipe.task.kind == "classify"
@@ -58,6 +58,19 @@ def decide_method(decide: Decisions, recipe: Recipe, device: str, linear: tuple[
     targets, why = layers_of(method, linear)
     decide.take("targets", None, targets, why)
     return decide.close("method", method, REASONS[method.kind], proposals)
+
+
+def _check_four_bits(device: str) -> None:
+    """Raise `RequestError` where this machine cannot hold a base in 4 bits. Loads nothing."""
+    if not device.startswith("cuda"):
+        raise RequestError(
+            "qlora holds the base in 4 bits, which takes a GPU", "plan with --device cuda, or set method.kind to lora"
+        )
+    if find_spec("bitsandbytes") is None:
+        raise RequestError(
+            "qlora needs bitsandbytes, which is not installed",
+            "pip install 'llmops[quantised]', or set method.kind to lora",
+        )
 
 
 def layers_of(method: Method, linear: tuple[str, ...]) -> tuple[tuple[str, ...], str]:

@@ -29,6 +29,7 @@ def register(
     report: EvalReport,
     files: Callable[[Path], None],
     run: str | None = None,
+    temperature: float | None = None,
 ) -> ModelVersion:
     """Make the next version of `plan.recipe.name` from what `files` writes into an empty folder. Returns it.
 
@@ -64,6 +65,7 @@ def register(
                 code_commit=code_commit(CLONE),
                 packages=packages(),
                 files=sha256_folder(draft),
+                temperature=temperature,
             )
             if not version.files:
                 raise LlmopsError(f"there are no files to register as {version.ref}", "train or fit the model again")

@@ -152,6 +152,24 @@ class LlamaCppEngine:
             finally:
                 await answer.aclose()
 
+    def complete(self, prompt: Prompt, sampling: Sampling, more: dict[str, Any] | None = None) -> dict[str, Any]:
+        """llmops' own question: the whole answer as llama.cpp says it, in one piece; `more` goes into the request.
+        Blocks; raises as `stream` does."""
+        import httpx
+
+        if self._server is None:
+            raise LlmopsError("The engine is closed.", "Start it again.")
+        with httpx.Client(trust_env=False, verify=False, timeout=httpx.Timeout(600, connect=10)) as client:
+            answer = client.post(
+                f"{self._url}/completion",
+                headers={"Authorization": f"Bearer {self._key}"},
+                json={**_completion(prompt, sampling), "stream": False, **(more or {})},
+            )
+        if answer.status_code != httpx.codes.OK:
+            raise _refused(answer.text)
+        whole: dict[str, Any] = answer.json()
+        return whole
+
     def close(self) -> None:
         self._server = None
 

@@ -15,6 +15,7 @@ from llmops.core.comparison import Comparison
 from llmops.core.context import Surroundings
 from llmops.core.dataset import DatasetManifest, Row
 from llmops.core.errors import RequestError
+from llmops.core.experiments import Sweep
 from llmops.core.health import HealthReport
 from llmops.core.plan import Plan
 from llmops.core.report import Answer, EvalReport
@@ -43,6 +44,7 @@ FOLDERS: dict[type[Fact], str] = {
     EvalReport: "reports",
     Comparison: "comparisons",
     HealthReport: "health",
+    Sweep: "sweeps",
 }
 
 
@@ -143,6 +145,11 @@ class Workspace:
     def all(self, kind: type[F]) -> list[F]:
         """Every stored fact of a kind, oldest first."""
         return [self.get(kind, fact_id) for fact_id in self.ids(kind)]
+
+    def reports_of(self, ref: str) -> list[EvalReport]:
+        """The reports of a run, a version, or (of cheap rows) a plan, oldest first. Answers of others are not read."""
+        files = {fact_id: self.folder(EvalReport, fact_id) / "report.json" for fact_id in self.ids(EvalReport)}
+        return [self.get(EvalReport, one) for one, file in files.items() if read_json(file)["subject"]["ref"] == ref]
 
     def rows(self, dataset: str, part: str) -> list[Row]:
         """The rows of a dataset's part, `train` or `heldout`; `LlmopsError` where the manifest names other ones."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmops.core.proof import CheckResult, Size
 from llmops.store.workspace import Workspace
-from llmops.training import prove_crashes, prove_guards
+from llmops.training import prove_crashes, prove_guards, prove_processes
 
 CHECKS: tuple[Callable[[Size, Path], CheckResult], ...] = (
     prove_crashes.kills,
@@ -20,6 +20,7 @@ CHECKS: tuple[Callable[[Size, Path], CheckResult], ...] = (
     prove_guards.wrong_adapters,
     prove_guards.foreign_checkpoints,
     prove_guards.same_twice,
+    prove_processes.processes,
 )
 
 

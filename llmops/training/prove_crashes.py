@@ -29,20 +29,30 @@ PRELOADED = [__name__, "transformers.models.llama.modeling_llama", "peft", "acce
 
 
 def start(folder: Path) -> multiprocessing.process.BaseProcess:
-    """Train the sample in `folder` in a process of its own, forked after everything was imported."""
+    """Train the sample in `folder` in a process of its own."""
+    return forked(train_there, str(folder))
+
+
+def forked(act: Callable[..., None], *given: object) -> multiprocessing.process.BaseProcess:
+    """A started process that does `act(*given)`, forked after everything was imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=train_there, args=(str(folder),))
+    process = context.Process(target=act, args=given)
     process.start()
     return process
 
 
 def train_there(folder: str) -> None:
-    """What a forked process does. Its words are of no use to anybody."""
+    """What a forked process does."""
+    silence()
+    plan_in(Path(folder)).train()
+
+
+def silence() -> None:
+    """Drop what this process says: its words are of no use to anybody."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    plan_in(Path(folder)).train()
 
 
 def kills(size: Size, folder: Path) -> CheckResult:

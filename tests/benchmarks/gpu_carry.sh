@@ -4,12 +4,12 @@
 set -euo pipefail
 out=${1:-.whl}
 python=${PYTHON:-.venv/bin/python}
-wanted='annotated-types|cleanlab|datasets|dill|google-re2|multiprocess|orjson|peft|phonenumbers|py3langid|python-stdnum|pydantic|pydantic_core|sqlalchemy|termcolor|typing-inspection'
+wanted='annotated-types|bitsandbytes|cleanlab|datasets|dill|google-re2|multiprocess|orjson|peft|phonenumbers|py3langid|python-stdnum|pydantic|pydantic_core|sqlalchemy|termcolor|typing-inspection'
 platforms=()
 for tag in manylinux_2_28 manylinux_2_27 manylinux_2_24 manylinux_2_17 manylinux2014 manylinux1; do
     platforms+=(--platform "${tag}_x86_64")
 done
-for name in $(grep -iE "^($wanted)==" constraints.txt) bitsandbytes==0.50.2 trl==1.16.0; do
+for name in $(grep -iE "^($wanted)==" constraints.txt) trl==1.16.0; do
     "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
         "${platforms[@]}" --dest "$out" "$name"
 done

@@ -15,7 +15,7 @@ import pytest
 import llmops
 from llmops.cli import bundled, main, recipes
 from llmops.cli.session import MachineOptions
-from llmops.core.errors import LlmopsError, Refusal, RequestError
+from llmops.core.errors import Interrupted, LlmopsError, Refusal, RequestError
 from llmops.core.plan import Wishes
 
 REVIEWS = "text,label\n" + "".join(
@@ -113,6 +113,7 @@ def test_a_wrong_request_leaves_nothing_half_written(folder: Path, capsys: pytes
         (Refusal("not better", "bring evidence"), 1),
         (ValueError("a fault\nof ours"), 1),
         (KeyboardInterrupt(), 130),
+        (Interrupted("run r-1 is interrupted at step 3 of 9", "go on with --resume r-1"), 130),
     ],
 )
 def test_every_failure_has_its_exit_code_and_two_lines(
@@ -269,6 +270,15 @@ def test_no_line_of_a_new_recipe_breaks_on_a_screen_of_80_columns(
 ) -> None:
     run(capsys, "new", "reviews.csv", "--out", "first.yaml")
     assert max(len(line) for line in (folder / "first.yaml").read_text().splitlines() if line.startswith("#")) <= 80
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_an_unknown_tracker_is_refused_before_anything_is_prepared(
+    verb: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, lines = run(capsys, verb, "reviews.yaml", "--tracker", "excel")
+    assert code == 2 and "no tracker 'excel'" in complaint(lines)[0]
+    assert not (folder / ".llmops").exists()
 
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("interrupted", 130), ("failed", 1)])

@@ -7,8 +7,9 @@ import pytest
 
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Suite
-from llmops.experiments.compare import bootstrap, compare, mcnemar
+from llmops.experiments.compare import compare
 from llmops.experiments.pick import pick
+from llmops.experiments.tests import bootstrap, mcnemar
 from tests.unit.sample_values import report, share
 
 

@@ -70,7 +70,8 @@ def pack() -> Pack:
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of 40 tokens are cut into blocks here, as rows of a thousand are in earnest."""
-    monkeypatch.setattr(spans.groups_of, "__defaults__", (16,))
+    for cut in (spans.groups_of, spans.blocks_of):
+        monkeypatch.setattr(cut, "__defaults__", (16,))
 
 
 def row_by_row(model: Any, pack: Pack) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 
 from llmops import pipeline
 from llmops.core.dataset import Message
-from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.errors import Interrupted, LlmopsError, RequestError
 from llmops.core.method import LoRA, Training
 from llmops.core.outcome import Outcome
 from llmops.core.recipe import Evaluation, Recipe
@@ -162,7 +162,7 @@ def test_an_interrupted_run_is_picked_up_where_it_stopped(
             yield item
 
     halting = dataclasses.replace(workspace, world=dataclasses.replace(workspace.world, track=stopping))
-    with pytest.raises(LlmopsError, match="interrupted at step") as stopped:
+    with pytest.raises(Interrupted, match="interrupted at step") as stopped:
         pipeline.run(recipe, halting)
     assert "--resume" in stopped.value.fix
     outcome = pipeline.run(recipe, workspace, resume="last")

@@ -193,6 +193,19 @@ def test_qlora_is_refused_where_there_is_no_gpu() -> None:
     assert "method.kind to lora" in refused.value.fix
 
 
+def test_qlora_without_bitsandbytes_is_refused_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmops.planning import method
+
+    def decided(found: object) -> object:
+        monkeypatch.setattr(method, "find_spec", lambda name: found)
+        return method.decide_method(Decisions(), RECIPE.replace(method=QLoRA()), "cuda", ("q_proj",))
+
+    assert isinstance(decided(object()), QLoRA)
+    with pytest.raises(RequestError, match="needs bitsandbytes") as refused:
+        decided(None)
+    assert "llmops[quantised]" in refused.value.fix
+
+
 def test_every_part_of_a_method_is_a_decision_with_a_reason() -> None:
     from llmops.planning.plan import plan
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -18,6 +20,8 @@ from llmops.core.recipe import Recipe
 from llmops.core.run import Run
 from llmops.store.workspace import Workspace
 from llmops.training.processes import ALONE, Team, joined
+from llmops.training.prove_processes import for_processes, losses, members, processes
+from llmops.training.prove_sample import Sample
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
 TWO = Wishes(processes=2, threads=1)
@@ -46,6 +50,31 @@ def test_two_processes_give_the_losses_and_the_adapter_of_one(
     one = pipeline.train(pipeline.plan(recipe, pipeline.prepare(recipe, at), at, Wishes(threads=1)), at)
     far, apart = distance(at, one, two[1])
     assert far < 1e-5 and apart < 1e-4
+
+
+def test_two_machines_started_by_torchrun_give_the_losses_of_one_launch(at: Workspace, two: tuple[Plan, Run]) -> None:
+    plan, run = two
+    before, port = set(at.run_ids()), members(1)[0]["MASTER_PORT"]
+    nodes = [node(plan, at, rank, port) for rank in range(2)]
+    try:
+        said = [one.communicate(timeout=100) for one in nodes]
+    finally:
+        for one in nodes:
+            one.kill()
+    assert [one.returncode for one in nodes] == [0, 0], said
+    (made,) = set(at.run_ids()) - before  # one run, not one a machine
+    far, apart = distance(at, at.run(made), run)
+    assert far < 1e-5 and apart < 1e-4
+    assert json.loads(said[0][0])["id"] == made
+
+
+def node(plan: Plan, at: Workspace, rank: int, port: str) -> subprocess.Popen[str]:
+    """One machine of two, as torchrun is started there."""
+    place = ["--nnodes", "2", "--node_rank", str(rank), "--nproc_per_node", "1"]
+    door = ["--master_addr", "127.0.0.1", "--master_port", port]
+    work = ["-m", "llmops", "train", plan.id, "--workspace", str(at.root), "--json"]
+    command = [sys.executable, "-m", "torch.distributed.run", *place, *door, *work]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_base_that_lies_in_parts_gives_the_same(at: Workspace, recipe: Recipe, two: tuple[Plan, Run]) -> None:
@@ -83,7 +112,7 @@ def begin(at: Workspace, plan: Plan) -> tuple[subprocess.Popen[str], str]:
 
 @pytest.fixture(scope="module")
 def long(at: Workspace, recipe: Recipe) -> Plan:
-    longer = recipe.replace(training=recipe.training.replace(epochs=40))
+    longer = recipe.replace(training=recipe.training.replace(epochs=15))
     return pipeline.plan(longer, pipeline.prepare(longer, at), at, TWO)
 
 
@@ -138,3 +167,17 @@ def test_a_base_that_changed_since_the_plan_is_refused(at: Workspace, two: tuple
     )
     with pytest.raises(LlmopsError, match="but the plan is for 000000000000"):
         pipeline.train(alone, at)
+
+
+def test_the_proof_sees_a_world_that_nobody_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmops.training import prove_processes
+
+    assert processes("ci", tmp_path / "right").passed
+
+    def as_told(made: Sample, world: Sequence[Mapping[str, str] | None], harmed: bool = False) -> list[float]:
+        """Train with as many as there are: what a launcher does that nobody checks."""
+        return losses(Sample(made.folder, for_processes(made.plan, len(world))), world, harmed)
+
+    monkeypatch.setattr(prove_processes, "losses", as_told)
+    found = processes("ci", tmp_path / "wrong")
+    assert (found.found, found.of, found.false_alarms) == (1, 4, 0)  # only the gradients that nobody sums

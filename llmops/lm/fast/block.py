@@ -10,14 +10,17 @@ Axes: T tokens, D hidden size, I inner size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.attend import Direct, Places
 from llmops.lm.fast.attention import Attention, Heads, Seen
 from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.plain import Plain, Turn
+from llmops.lm.fast.room import Room, Rooms
 from llmops.lm.fast.spans import Group
 
 
@@ -48,6 +51,12 @@ class Block:
     window: int = 0
     turn: str = ""
 
+    def numbers(self) -> tuple[int, int]:
+        """How many numbers a token takes in the rooms of a pack: kept (with the stream after the block), on the desk."""
+        hidden, inner = self.qkv.inputs, self.down.inputs
+        kept = 2 * hidden + self.out.inputs + self.qkv.outputs + self.gate_up.outputs
+        return kept, 4 * hidden + 2 * inner + self.out.inputs
+
     def fused(self) -> tuple[Fused, Fused, Fused, Fused]:
         """The four groups of projections, in the order of the forward pass."""
         return self.qkv, self.out, self.gate_up, self.down
@@ -62,7 +71,7 @@ class Kept:
     mixed: Tensor
     gate_up: Tensor
     products: list[Tensor]
-    seen: list[Seen] = field(default_factory=list)
+    seen: Any = None
     raw_qkv: Tensor | None = None
     raw_out: Tensor | None = None
     raw_down: Tensor | None = None
@@ -73,17 +82,21 @@ class Pass:
     """What is the same for every layer of one pack: the passes over memory, the groups, the rotations by their name."""
 
     passes: Plain
-    groups: Sequence[Group]
+    spans: Sequence[Group] | Places
     turns: dict[str, Turn]
+    rooms: Rooms
     lean: bool = False
 
-    def attention(self, block: Block) -> Attention:
+    def attention(self, block: Block) -> Attention | Direct:
         """How the pack looks at itself in one layer."""
-        return Attention(self.passes, block.heads, self.groups, self.turns[block.turn], block.window)
+        turn = self.turns[block.turn]
+        if isinstance(self.spans, Places):
+            return Direct(self.passes.library, block.heads, self.spans, turn, block.window)
+        return Attention(self.passes, block.heads, self.spans, turn, block.window)
 
     def normed(self, norm: Norm, x: Tensor) -> Tensor:
-        """`x` normalised, in memory of its own."""
-        out = torch.empty_like(x)
+        """`x` normalised, on the desk."""
+        out = self.rooms.desk.take(*x.shape)
         self.passes.norm(x, norm.weight, norm.eps, out)
         return out
 
@@ -91,7 +104,7 @@ class Pass:
         """The gradient of what a norm read, from that of what it gave; `d` itself where there is no norm."""
         if norm is None or raw is None:
             return d
-        found = torch.empty_like(d)
+        found = self.rooms.desk.take(*d.shape)
         self.passes.norm_backward(raw, norm.weight, norm.eps, d, found, False)
         return found
 
@@ -99,34 +112,41 @@ class Pass:
 AllFactors = Sequence[Sequence[Factors | None]]
 
 
-def forward(block: Block, step: Pass, x_TD: Tensor) -> tuple[Tensor, Kept]:
-    """The residual stream after the block, and what `backward` needs."""
-    qkv, ax_qkv = block.qkv.forward(step.normed(block.before_attention, x_TD))
+def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room) -> Kept:
+    """Fill `after_TD` with the residual stream after the block; returns what `backward` needs, in `room`.
+
+    What else it took from the desk the caller gives back.
+    """
+    tokens = len(x_TD)
+    qkv, mixed = room.take(tokens, block.qkv.outputs), room.take(tokens, block.out.inputs)
+    middle_TD, gate_up = room.take(*x_TD.shape), room.take(tokens, block.gate_up.outputs)
+    ax_qkv = block.qkv.forward(step.normed(block.before_attention, x_TD), qkv)
     raw_qkv = qkv if block.of_queries else None
     if block.of_queries and block.of_keys:
         (raw_q, raw_k, _), (q, k, _) = block.heads.parts(qkv), block.heads.parts(qkv := qkv.clone())
         step.passes.norm(raw_q, block.of_queries.weight, block.of_queries.eps, q)
         step.passes.norm(raw_k, block.of_keys.weight, block.of_keys.eps, k)
-    mixed = qkv.new_empty(len(x_TD), block.out.inputs)
     seen = step.attention(block).forward(qkv, mixed)
-    middle_TD, raw_out, ax_out = _onto(block.out, step, block.after_attention, mixed, x_TD)
-    gate_up, ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD))
-    inner_TI = qkv.new_empty(len(x_TD), block.down.inputs)
+    raw_out, ax_out = _onto(block.out, step, block.after_attention, mixed, x_TD, middle_TD)
+    ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD), gate_up)
+    inner_TI = step.rooms.desk.take(tokens, block.down.inputs)
     step.passes.gate(gate_up, inner_TI, block.gelu)
-    after_TD, raw_down, ax_down = _onto(block.down, step, block.after_mlp, inner_TI, middle_TD)
+    raw_down, ax_down = _onto(block.down, step, block.after_mlp, inner_TI, middle_TD, after_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
-    return after_TD, Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down)
+    return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down)
 
 
 def _onto(
-    fused: Fused, step: Pass, norm: Norm | None, inputs: Tensor, x_TD: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """(x + the product, normalised where the family does so; the product before its norm; A x)."""
+    fused: Fused, step: Pass, norm: Norm | None, inputs: Tensor, x_TD: Tensor, y_TD: Tensor
+) -> tuple[Tensor | None, Tensor]:
+    """Fill y with x + the product, normalised where the family does so. Returns (the product before its norm; A x)."""
     if norm is None:
-        after_TD, ax = fused.forward(inputs, x_TD)
-        return after_TD, None, ax
-    raw, ax = fused.forward(inputs)
-    return step.normed(norm, raw).add_(x_TD), raw, ax
+        return None, fused.forward(inputs, y_TD, x_TD)
+    raw_TD = torch.empty_like(x_TD)
+    ax = fused.forward(inputs, raw_TD)
+    step.passes.norm(raw_TD, norm.weight, norm.eps, y_TD)
+    y_TD.add_(x_TD)
+    return raw_TD, ax
 
 
 def backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors) -> Iterator[list[Tensor]]:
@@ -134,27 +154,33 @@ def backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFac
 
     Yields the gradients of the factors of down, gate_up, out and qkv in turn.
     """
-    passes = step.passes
+    passes, desk, tokens = step.passes, step.rooms.desk, len(d_TD)
     of_qkv, of_out, of_gate_up, of_down = factors
     ax_qkv, ax_out, ax_gate_up, ax_down = kept.products
-    dy_TD = step.back(block.after_mlp, kept.raw_down, d_TD)
-    dinner_TI, dax = block.down.backward(dy_TD)
-    inner_TI = torch.empty_like(dinner_TI)
+    mark = desk.used
+    dy_TD, dinner_TI = step.back(block.after_mlp, kept.raw_down, d_TD), desk.take(tokens, block.down.inputs)
+    dax = block.down.backward(dy_TD, dinner_TI)
+    inner_TI = desk.take(*dinner_TI.shape)
     passes.gate_backward(kept.gate_up, dinner_TI, inner_TI, block.gelu)
     yield block.down.factor_gradients(inner_TI, ax_down, dy_TD, dax, of_down)
-    dx_TD, dax = block.gate_up.backward(kept.gate_up)
+    desk.back_to(mark)
+    dx_TD = desk.take(*d_TD.shape)
+    dax = block.gate_up.backward(kept.gate_up, dx_TD)
     x_TD = step.normed(block.before_mlp, kept.middle)
     yield block.gate_up.factor_gradients(x_TD, ax_gate_up, kept.gate_up, dax, of_gate_up)
     passes.norm_backward(kept.middle, block.before_mlp.weight, block.before_mlp.eps, dx_TD, d_TD, True)
-    dy_TD = step.back(block.after_attention, kept.raw_out, d_TD)
-    dmixed, dax = block.out.backward(dy_TD)
+    desk.back_to(mark)
+    dy_TD, dmixed = step.back(block.after_attention, kept.raw_out, d_TD), desk.take(*kept.mixed.shape)
+    dax = block.out.backward(dy_TD, dmixed)
     yield block.out.factor_gradients(kept.mixed, ax_out, dy_TD, dax, of_out)
     dqkv = step.attention(block).backward(kept.seen, dmixed)
     if kept.raw_qkv is not None and block.of_queries and block.of_keys:
         (raw_q, raw_k, _), (dq, dk, _) = block.heads.parts(kept.raw_qkv), block.heads.parts(dqkv)
         passes.norm_backward(raw_q, block.of_queries.weight, block.of_queries.eps, dq, dq, False)
         passes.norm_backward(raw_k, block.of_keys.weight, block.of_keys.eps, dk, dk, False)
-    dx_TD, dax = block.qkv.backward(dqkv)
+    dx_TD = desk.take(*d_TD.shape)
+    dax = block.qkv.backward(dqkv, dx_TD)
     x_TD = step.normed(block.before_attention, kept.x)
     yield block.qkv.factor_gradients(x_TD, ax_qkv, dqkv, dax, of_qkv)
     passes.norm_backward(kept.x, block.before_attention.weight, block.before_attention.eps, dx_TD, d_TD, True)
+    desk.back_to(mark)

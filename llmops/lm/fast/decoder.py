@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
+from llmops.lm.fast.attend import LANE, places_of
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
 from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.head import Head, Vocabulary
 from llmops.lm.fast.plain import Plain, Turn
+from llmops.lm.fast.room import Lender, Rooms
 from llmops.lm.fast.spans import groups_of
 
 
@@ -29,6 +31,7 @@ class Decoder:
         """`inner`: a causal language model of transformers, with PEFT's layers in it or without."""
         self.inner = inner
         self.passes = passes
+        self.lender = Lender(inner.dtype)
         self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Fused)
 
     def fits(self) -> bool:
@@ -61,14 +64,24 @@ class Decoder:
 
     def __call__(self, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on."""
+        keep = torch.is_grad_enabled()
         with torch.no_grad():
             factors = self.factors()
             lean = bool(self.inner.is_gradient_checkpointing)
-            step = Pass(self.passes, groups_of(paths), self._turns(positions), lean)
+            direct = self.passes.direct and self.stack.blocks[0].heads.size % LANE == 0
+            spans = places_of(paths, len(ids)) if direct else groups_of(paths)
+            step = Pass(self.passes, spans, self._turns(positions), self._rooms(len(ids), keep, lean), lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
-        keep = torch.is_grad_enabled()
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
         return Blocks.apply(self.stack, step, factors if keep else None, embedded_TD, *trained)
+
+    def _rooms(self, tokens: int, keep: bool, lean: bool) -> Rooms:
+        """Memory for a pack: of what a layer makes all is kept, or the stream before it, or nothing."""
+        layers, block = len(self.stack.blocks), self.stack.blocks[0]
+        kept, desk = block.numbers()
+        if keep and not lean:
+            return self.lender.lend(tokens * layers * kept, tokens * desk)
+        return self.lender.lend(tokens * layers * block.qkv.inputs if keep else 0, tokens * (kept + desk))
 
     def _turns(self, positions: Sequence[int]) -> dict[str, Turn]:
         at = torch.tensor([list(positions)])
@@ -104,14 +117,18 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
         ctx.stack, ctx.step, ctx.factors = stack, step, factors
         ctx.kept = []
         keep = factors is not None
+        rooms = step.rooms
         for block in stack.blocks:
-            before_TD = x_TD
-            x_TD, kept = forward(block, step, before_TD)
+            before_TD, x_TD = x_TD, rooms.kept.take(*x_TD.shape)
+            kept = forward(block, step, before_TD, x_TD, rooms.kept if keep and not step.lean else rooms.desk)
+            rooms.desk.back_to(0)
             if keep:
                 ctx.kept.append(before_TD if step.lean else kept)
         ctx.last = x_TD if keep else None
         out_TD = torch.empty_like(x_TD)
         step.passes.norm(x_TD, stack.norm.weight, stack.norm.eps, out_TD)
+        if not keep:
+            rooms.give_back()
         return out_TD
 
     @staticmethod
@@ -126,8 +143,11 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
         for index in reversed(range(len(stack.blocks))):
             kept: Kept | Tensor = ctx.kept.pop()
             if isinstance(kept, Tensor):
-                _, kept = forward(stack.blocks[index], step, kept)
+                again_TD = step.rooms.desk.take(*kept.shape)
+                kept = forward(stack.blocks[index], step, kept, again_TD, step.rooms.desk)
             gradients += backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
+            step.rooms.desk.back_to(0)
+        step.rooms.give_back()
         ordered = [tensor for group in reversed(gradients) for tensor in group]
         return None, None, None, None, *ordered
 

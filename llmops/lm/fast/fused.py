@@ -55,16 +55,24 @@ class Fused:
                 self.a_RI[places].copy_(factor.a_RI)
                 self.b_OR[rows, places].copy_(factor.b_OR * factor.scale)
 
-    def forward(self, x_TI: Tensor, onto_TO: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(outputs TO, added to `onto_TO` where it is given; A x, TR, which the gradient of B needs)."""
-        y_TO = x_TI @ self.weight_OI.T if onto_TO is None else torch.addmm(onto_TO, x_TI, self.weight_OI.T)
+    def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor:
+        """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR: B's gradient needs it."""
+        if onto_TO is None:
+            torch.mm(x_TI, self.weight_OI.T, out=y_TO)
+        else:
+            torch.addmm(onto_TO, x_TI, self.weight_OI.T, out=y_TO)
         ax_TR = x_TI @ self.a_RI.T
-        return (y_TO.addmm_(ax_TR, self.b_OR.T) if self.rank else y_TO), ax_TR
+        if self.rank:
+            y_TO.addmm_(ax_TR, self.b_OR.T)
+        return ax_TR
 
-    def backward(self, dy_TO: Tensor) -> tuple[Tensor, Tensor]:
-        """(gradient of the inputs TI, gradient of A x, TR)."""
-        dx_TI, dax_TR = dy_TO @ self.weight_OI, dy_TO @ self.b_OR
-        return (dx_TI.addmm_(dax_TR, self.a_RI) if self.rank else dx_TI), dax_TR
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
+        """Fill `dx_TI` with the gradient of the inputs; returns that of A x, TR."""
+        torch.mm(dy_TO, self.weight_OI, out=dx_TI)
+        dax_TR = dy_TO @ self.b_OR
+        if self.rank:
+            dx_TI.addmm_(dax_TR, self.a_RI)
+        return dax_TR
 
     def factor_gradients(
         self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]

@@ -3,59 +3,7 @@
    Built when it is needed, once for float32 and once with -DBFLOAT16. Sums are in float32. Rows are `stride` elements
    apart; the last axis is dense. A NaN stays a NaN: no fast-math, only reductions may be reordered (`omp simd`). */
 
-#include <stdint.h>
-#include <string.h>
-
-#ifdef BFLOAT16
-typedef uint16_t num;
-static inline float get(num x) {
-    uint32_t bits = (uint32_t)x << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-static inline num put(float value) { /* to the nearest, ties to even */
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (num)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-#else
-typedef float num;
-static inline float get(num x) { return x; }
-static inline num put(float value) { return value; }
-#endif
-
-#define ROWS _Pragma("omp parallel for schedule(static)")
-#define LANES _Pragma("omp simd")
-#define SUM(what) _Pragma(what)
-
-/* exp as a power of two: a polynomial on half an octave around 0, its exponent by the bits of a float that was shifted
-   to whole numbers. Within 3e-7 (Cephes' coefficients); for bfloat16, which keeps 8 bits, within 5e-6 (a fit by
-   Chebyshev's points) in half the time. The limits are written so that a NaN passes. */
-static inline float exp_of(float x) {
-    x = -87.0f > x ? -87.0f : x;
-    x = 88.0f < x ? 88.0f : x;
-    float shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
-#ifdef BFLOAT16
-    float f = x * 1.44269504f - n;
-    float p = (((0.009666369f * f + 0.055921976f) * f + 0.240223490f) * f + 0.693121045f) * f + 1.000000000f;
-#else
-    float f = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * f + 1.3981999507e-3f;
-    p = p * f + 8.3334519073e-3f;
-    p = p * f + 4.1665795894e-2f;
-    p = p * f + 1.6666665459e-1f;
-    p = p * f + 5.0000001201e-1f;
-    p = p * f * f + f + 1.0f;
-#endif
-    uint32_t bits;
-    memcpy(&bits, &shifted, 4);
-    bits = (bits << 23) + 0x3f800000u;
-    float power;
-    memcpy(&power, &bits, 4);
-    return p * power;
-}
+#include "numbers.h"
 
 /* out = x / rms(x) * w. Each of `rows` holds `groups` vectors of `size` side by side. */
 void norm(const num *x, long x_stride, const float *w, float eps, num *out, long out_stride, long rows, long groups,
@@ -141,16 +89,6 @@ void gate_backward(num *gu, const num *dh, long dh_stride, num *out, long out_st
             gate_row_backward(g, g + size, d, to, 1, size);
         else
             gate_row_backward(g, g + size, d, to, 0, size);
-    }
-}
-
-/* Rotate one head by its position (halves, as Llama and Gemma do), scaled; `way` -1 turns back. */
-static inline void turn(const float *cos, const float *sin, float way, float scale, const num *from, num *to,
-                        long half) {
-    LANES for (long i = 0; i < half; i++) {
-        float a = get(from[i]), b = get(from[i + half]), c = cos[i] * scale, s = sin[i] * scale * way;
-        to[i] = put(a * c - b * s);
-        to[i + half] = put(b * c + a * s);
     }
 }
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from llmops.core.errors import LlmopsError
 from llmops.lm.fast.plain import Plain, Turn
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c"))
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 WIDE = "-mprefer-vector-width=512"
@@ -49,7 +49,7 @@ def build(dtype: torch.dtype) -> ctypes.CDLL:
         raise LlmopsError("there is no C compiler here", "install one, or plan on this machine anew")
     with tempfile.TemporaryDirectory(prefix="llmops-kernels-") as folder:
         out = Path(folder) / "kernels.so"
-        command = [program, *FLAGS, WIDE, *DEFINES[dtype], str(SOURCE), "-o", str(out), "-lm"]
+        command = [program, *FLAGS, WIDE, *DEFINES[dtype], *map(str, SOURCES), "-o", str(out), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         if done.returncode:
             raise LlmopsError(
@@ -73,6 +73,9 @@ class Compiled(Plain):
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.library = build(dtype)
+        self.library.attend_bytes.restype = ctypes.c_long
+        self.library.attend_bytes.restype = ctypes.c_long
+        self.direct = bool(self.library.attend_bytes(*_long(1, 1)))
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         groups = x.shape[1] if x.dim() == 3 else 1

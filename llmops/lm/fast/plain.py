@@ -32,6 +32,7 @@ class Plain:
     """In torch, a few passes over memory each."""
 
     name = "plain"
+    direct = False  # whether attention is done in C too (`attend.py`)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         """out = x / rms(x) * w (Zhang & Sennrich 2019, arXiv:1910.07467)."""

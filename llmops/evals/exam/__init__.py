@@ -1,0 +1,1 @@
+"""The exam of a tuned model: memorised or understood? Its door is `examine.py`."""

@@ -1,0 +1,71 @@
+"""Paired differences and shares of gains. N rows in G groups, drawn again R times: rows of a group hang together.
+
+Each row is compared with itself, by another model or in another form, so what it owes to its own difficulty cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmops.core.findings import Estimate
+from llmops.evals.intervals import RESAMPLES, SEED, Z95
+
+
+def draws(values_N: np.ndarray, weights_N: np.ndarray, groups: Sequence[str], seed: int = SEED) -> np.ndarray:
+    """R resampled values of sum(weight * value) / sum(weight), whole groups drawn again."""
+    names = {name: place for place, name in enumerate(dict.fromkeys(groups))}
+    place_N = np.array([names[name] for name in groups])
+    total_G = np.bincount(place_N, weights_N * values_N, minlength=len(names))
+    weight_G = np.bincount(place_N, weights_N, minlength=len(names))
+    chosen_RG = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
+    resampled_R: np.ndarray = total_G[chosen_RG].sum(axis=1) / weight_G[chosen_RG].sum(axis=1)
+    return resampled_R
+
+
+def mean(values_N: np.ndarray, weights_N: np.ndarray) -> float:
+    """sum(weight * value) / sum(weight)."""
+    return float((values_N * weights_N).sum() / weights_N.sum())
+
+
+def estimate(value: float, draws_R: np.ndarray, n: int) -> Estimate:
+    """A value with the middle 95 % of its draws."""
+    low, high = np.quantile(draws_R, [0.025, 0.975])
+    return Estimate(
+        value=round(value, 5), low=round(min(float(low), value), 5), high=round(max(float(high), value), 5), n=n
+    )
+
+
+def weighed(values_N: np.ndarray, weights_N: np.ndarray, groups: Sequence[str], seed: int = SEED) -> Estimate:
+    """The weighted mean with its interval."""
+    return estimate(mean(values_N, weights_N), draws(values_N, weights_N, groups, seed), len(values_N))
+
+
+def changed_share(before_N: np.ndarray, after_N: np.ndarray) -> Estimate:
+    """The change of a share, from 0 or 1 before to 0 or 1 after, with the interval of Bonett and Price (2012).
+
+    (Journal of Educational and Behavioral Statistics 37:479.) One row more is counted to have changed each way, so that
+    a few rows without a change do not pass for certainty, as they would where rows are drawn again.
+    """
+    n = len(before_N)
+    up, down = float(((after_N - before_N) > 0).sum()), float(((after_N - before_N) < 0).sum())
+    more, fewer = (up + 1) / (n + 2), (down + 1) / (n + 2)
+    reach = Z95 * ((more + fewer - (more - fewer) ** 2) / (n + 2)) ** 0.5
+    value = (up - down) / n
+    low, high = max(-1.0, more - fewer - reach), min(1.0, more - fewer + reach)
+    return Estimate(value=round(value, 5), low=round(min(low, value), 5), high=round(max(high, value), 5), n=n)
+
+
+def change(before_N: np.ndarray, after_N: np.ndarray, weights_N: np.ndarray, groups: Sequence[str]) -> Estimate:
+    """The weighted mean of after - before: of shares by `changed_share`, of other marks by drawing groups again."""
+    if set(np.unique([before_N, after_N])) <= {0.0, 1.0} and len(set(groups)) == len(groups):
+        return changed_share(before_N, after_N)
+    return weighed(after_N - before_N, weights_N, groups)
+
+
+def share_of(part: float, part_R: np.ndarray, whole: float, whole_R: np.ndarray, n: int) -> Estimate | None:
+    """part / whole; None where the whole is not above zero by its interval. A ratio's interval need not be symmetric."""
+    if whole <= 0 or np.quantile(whole_R, 0.025) <= 0:
+        return None
+    return estimate(part / whole, part_R / np.maximum(whole_R, 1e-9), n)

@@ -1,0 +1,66 @@
+"""`Room`: memory that every pack uses again, so that no pack pays for fresh pages and nothing is left in pieces.
+
+A pack takes from the beginning and gives back all at once, or down to a mark. Pages that no pack has touched yet are
+not in memory. Axes: T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+ALIGNED = 64  # bytes; a line of the cache, and the widest register
+
+
+class Room:
+    """A stack of tensors of one type in one piece of memory. What does not fit is allocated by itself."""
+
+    def __init__(self, numbers: int, dtype: torch.dtype) -> None:
+        self.memory = torch.empty(numbers, dtype=dtype)
+        self.step = ALIGNED // self.memory.element_size()
+        self.used = 0
+
+    def take(self, rows: int, columns: int) -> Tensor:
+        """A dense tensor, its numbers as they were left."""
+        start, size = self.used, rows * columns
+        if start + size > len(self.memory):
+            return torch.empty(rows, columns, dtype=self.memory.dtype)
+        self.used += -(-size // self.step) * self.step
+        return self.memory[start : start + size].view(rows, columns)
+
+    def back_to(self, mark: int) -> None:
+        """Give back what was taken since `used` was `mark`."""
+        self.used = mark
+
+
+@dataclass
+class Rooms:
+    """Of one pack: `kept` from its forward to its backward pass, and a `desk` for what one layer needs at a time."""
+
+    kept: Room
+    desk: Room
+    home: list[Rooms]
+
+    def give_back(self) -> None:
+        """To be lent again. Nobody may use what was taken from them any more."""
+        self.kept.back_to(0)
+        self.desk.back_to(0)
+        self.home.append(self)
+
+
+@dataclass
+class Lender:
+    """Lends rooms to packs, each to one at a time. A pack whose backward pass never comes takes its rooms with it."""
+
+    dtype: torch.dtype
+    free: list[Rooms] = field(default_factory=list)
+
+    def lend(self, kept: int, desk: int) -> Rooms:
+        """Rooms for so many numbers: those that were given back last, where they are large enough."""
+        found = self.free.pop() if self.free else None
+        if found and len(found.kept.memory) >= kept and len(found.desk.memory) >= desk:
+            return found
+        del found  # before the larger ones are there
+        return Rooms(Room(kept, self.dtype), Room(desk, self.dtype), self.free)

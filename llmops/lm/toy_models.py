@@ -1,0 +1,79 @@
+"""Toy models of both families that GGUF knows, for proofs and tests: random, two layers, answers of byte soup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llmops.lm.base import quiet_libraries
+from llmops.lm.toy import TEMPLATE
+
+FAMILIES = ("llama", "gemma3")
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+
+
+def write_toy(folder: Path, family: str, seed: int = 0, spread: float = 0.1) -> Path:
+    """Write a random model of a family, `llama` or `gemma3`, with its tokenizer. The same seed gives the same model."""
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+
+    quiet_libraries()
+    tokenizer: Any = _bytes() if family == "llama" else _pieces()
+    tokenizer.save_pretrained(folder)
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes: dict[str, Any] = {**SIZES, **ends, "vocab_size": 384, "pad_token_id": None, "initializer_range": spread}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if family == "llama":
+            LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(folder)
+        else:
+            kinds = ["sliding_attention"] * SIZES["num_hidden_layers"]  # every sixth layer looks at everything
+            more = {"head_dim": 256, "sliding_window": 64, "query_pre_attn_scalar": 256, "layer_types": kinds}
+            Gemma3ForCausalLM(Gemma3TextConfig(**sizes, **more)).save_pretrained(folder)
+    return folder
+
+
+def _bytes() -> Any:
+    """A tokenizer of bytes, split before as GPT-2 does: GGUF has a name for that."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    known = ["<bos>", "<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "th"]
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(known)}, [("t", "h")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in known[:3]])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<|im_end|>", chat_template=TEMPLATE
+    )
+
+
+def _pieces() -> Any:
+    """A tokenizer as Gemma's: pieces with U+2581 for a space, bytes for whatever has no piece."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<bos>", "<|im_start|>", "<|im_end|>"]
+    letters = [chr(code) for code in range(33, 127)]
+    known = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", *letters, "th"]
+    vocabulary = {token: number for number, token in enumerate(known)}
+    model = models.BPE(vocabulary, [("t", "h")], unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<bos>",
+        eos_token="<|im_end|>",
+        unk_token="<unk>",
+        chat_template=TEMPLATE,
+    )

@@ -1,0 +1,197 @@
+"""`certify`: the parity certificate of a version, made from its files and stored beside it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmops.core.certificate import Certificate
+from llmops.core.dataset import Message, Row
+from llmops.core.errors import RequestError
+from llmops.core.method import PromptTuning
+from llmops.core.plan import Plan
+from llmops.core.serving import Sampling
+from llmops.core.value import digest
+from llmops.store.files import building, read_json, sha256_file, sha256_folder, stored, write_json
+from llmops.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from llmops.lm.stage import LocalSpeaker, Speaker
+    from llmops.serving.gateway import PromptRenderer
+
+CERTIFICATE = "certificate.json"  # beside a version's files, as its exports are
+ROWS = 32
+SERVED_PLACES = 2  # places of a reply at which the engine is asked: a request each
+CONTEXT_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Every form of one version. `template` and `opening` are those of training; `renderer` is the gateway's."""
+
+    version: str
+    tuned: Path
+    template: str
+    opening: tuple[Message, ...]
+    merged: Path
+    gguf: Path
+    engine_gguf: Path
+    renderer: PromptRenderer
+    served_opening: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """The base without an adapter in every form: it is known to be right, and gives the noise floors."""
+
+    folder: Path
+    plain: LocalSpeaker
+    rounded: LocalSpeaker
+    served: Speaker
+    threads: int
+
+
+def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
+    """The certificate of a version (`tone`, `tone:2`), made where there is none yet, or `again`. Stored beside it.
+
+    Raises `RequestError` for a cheap version, which is served by the code that measured it, and for a tuned prompt,
+    which no engine can hold.
+    """
+    from llmops.data.mapping import ask
+    from llmops.lm.base import load_tokenizer
+    from llmops.lm.render import Renderer
+    from llmops.planning.bases import base_gguf, open_base
+    from llmops.registry.export import version_gguf
+    from llmops.registry.names import resolve
+
+    version = resolve(at, ref)
+    plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
+    kept = folder / CERTIFICATE
+    if kept.exists() and not again:
+        return stored(Certificate, read_json(kept), kept)
+    if version.kind != "tuned" or isinstance(plan.recipe.method, PromptTuning):
+        what = "a cheap row" if version.kind != "tuned" else "a tuned prompt"
+        raise RequestError(f"{version.ref} is {what}: it has no other form", "certify a version with tuned weights")
+    base = open_base(plan.recipe.base, at.world)
+    opening, gguf = ask(plan.recipe.task, "")[:-1], version_gguf(at, version, base.folder)
+    with tempfile.TemporaryDirectory(prefix="llmops-parity-") as scratch:
+        chain = Chain(
+            version=version.ref,
+            tuned=folder,
+            template=plan.knobs.template,
+            opening=opening,
+            merged=merge_into(Path(scratch) / "merged", base.folder, folder),
+            gguf=gguf,
+            engine_gguf=gguf,
+            renderer=Renderer(load_tokenizer(base.folder), plan.knobs.template),
+            served_opening=opening,
+        )
+        with bare_forms(base.folder, base_gguf(base, at.world), chain.template, plan.knobs.threads) as bare:
+            rows = [row for row in at.rows(version.dataset, "heldout") if row.messages][:ROWS]
+            found = examine(chain, bare, rows, Path(scratch), at)
+    write_json(kept, found.to_json())
+    return found
+
+
+def merge_into(out: Path, base: Path, tuned: Path) -> Path:
+    """`out`, with the base and what was tuned in it as one plain model."""
+    from llmops.lm.adapters import merge
+
+    out.mkdir()
+    merge(base, tuned, out)
+    return out
+
+
+@contextmanager
+def bare_forms(folder: Path, gguf: Path, template: str, threads: int) -> Iterator[Bare]:
+    """The base in every form, its engine running."""
+    from llmops.lm.base import load_tokenizer
+    from llmops.lm.render import Renderer
+    from llmops.lm.stage import rounded_to_q8
+
+    plain, rounded = (_local(folder, None, template, threads) for _ in range(2))
+    with _engine(gguf, Renderer(load_tokenizer(folder), template), (), (), Sampling(), threads) as served:
+        yield Bare(folder, plain, rounded_to_q8(rounded), served, threads)
+
+
+def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Workspace) -> Certificate:
+    """The certificate of a chain, asked `rows`. `scratch` takes the GGUF read back."""
+    from llmops.lm.stage import merged_and_back
+    from llmops.registry.parity import Form, Question
+    from llmops.registry.parity import certify as against
+
+    trained = _local(bare.folder, chain.tuned, chain.template, bare.threads)
+    merged = _local(chain.merged, None, chain.template, bare.threads)
+    back = merged_and_back(bare.folder, chain.tuned, trained.model.renderer)
+    read = _local(_read_back(chain.gguf, scratch), None, chain.template, bare.threads)
+    questions = [Question(tuple(row.prompt), tuple(trained.model.renderer.reply_ids(row.reply))) for row in rows]
+    made, file, engine_file = (
+        digest(sha256_folder(chain.merged)),
+        sha256_file(chain.gguf),
+        sha256_file(chain.engine_gguf),
+    )
+    asked = chain.renderer, chain.opening, chain.served_opening, chain.sampling
+    with _engine(chain.engine_gguf, *asked, bare.threads) as served:
+        forms = [
+            Form("merged", "merged safetensors, float32", made, merged, (bare.plain, back)),
+            Form("converted", "GGUF q8_0, read back by transformers", file, read, (bare.plain, bare.rounded)),
+            Form("served", "llama.cpp and gateway", engine_file, served, (bare.plain, bare.served), SERVED_PLACES),
+        ]
+        watched = at.world.track(forms, f"certifying {chain.version}", len(forms))
+        return against(chain.version, trained, bare.plain, watched, questions, paired_interval)
+
+
+def paired_interval(changes_N: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of paired differences: exact for right and wrong, else by bootstrap."""
+    from llmops.experiments.compare import bootstrap, mcnemar
+
+    if set(np.unique(changes_N)) <= {-1.0, 0.0, 1.0}:
+        found = mcnemar(len(changes_N), int((changes_N > 0).sum()), int((changes_N < 0).sum()))
+    else:
+        found = bootstrap(changes_N, np.ones(len(changes_N)))
+    return found.low, found.high
+
+
+def _local(folder: Path, tuned: Path | None, template: str, threads: int) -> LocalSpeaker:
+    from llmops.lm.model import LocalModel
+    from llmops.lm.stage import LocalSpeaker
+
+    return LocalSpeaker(LocalModel.open(folder, tuned, "float32", "cpu", template, threads))
+
+
+def _read_back(gguf: Path, scratch: Path) -> Path:
+    from llmops.lm.base import convert_gguf
+
+    folder = scratch / "read-back"
+    with building(folder) as draft:
+        for _ in convert_gguf(gguf, draft):
+            pass
+    return folder
+
+
+@contextmanager
+def _engine(
+    gguf: Path,
+    renderer: PromptRenderer,
+    opening: tuple[Message, ...],
+    served_opening: tuple[Message, ...],
+    sampling: Sampling,
+    threads: int,
+) -> Iterator[Speaker]:
+    """llama.cpp and the gateway's rendering. `opening` is what stood before every conversation in training."""
+    from llmops.serving.engine import LlamaCppEngine
+    from llmops.serving.gateway import Served
+    from llmops.serving.probe import EngineSpeaker
+
+    engine = LlamaCppEngine(gguf, threads, CONTEXT_TOKENS, 1)
+    try:
+        yield EngineSpeaker(Served("certified", (), engine, renderer, served_opening), engine, opening, sampling)
+    finally:
+        engine.close()

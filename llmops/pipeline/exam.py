@@ -1,0 +1,63 @@
+"""The exam: the tuned model and its base before one paper of trained rows, held-out rows and their twins."""
+
+from __future__ import annotations
+
+from llmops.core.dataset import Row
+from llmops.core.errors import RequestError
+from llmops.core.exam import Exam
+from llmops.core.plan import Plan
+from llmops.core.report import EvalReport, Subject
+from llmops.core.tasks import Rate
+from llmops.pipeline.judge import report_of
+from llmops.pipeline.subjects import subject_of
+from llmops.store.files import read_json, stored, write_json
+from llmops.store.workspace import Workspace
+
+EXAM = "exam.json"  # beside a report
+
+
+def examine(ref: str, at: Workspace, rows: int | None = None) -> Exam:
+    """Did a run or version understand its rows, or memorise them? Kept beside its report.
+
+    `rows` of each side are asked at most. Raises `RequestError` where there is nothing that sft taught a tuned model.
+    """
+    from llmops.evals.exam.examine import ROWS, Both, set_paper, sit
+    from llmops.evals.exam.examine import examine as judge
+    from llmops.planning.bases import open_model
+
+    subject, plan, folder = subject_of(ref, at)
+    check_can_sit(subject, plan)
+    data = plan.recipe.data
+    paper = set_paper(
+        learned(plan, at), at.rows(plan.dataset, "heldout"), plan.recipe.task, data.canaries, rows or ROWS
+    )
+    at.world.say(f"the exam: {len(paper.rows):,} rows and twins, read by the base and by {subject.ref}")
+    base = sit(open_model(plan, None, at.world), paper, at.world.track)
+    model = open_model(plan, folder, at.world)
+    tuned = sit(model, paper, at.world.track)
+    made = judge(Both(paper, tuned, base), (subject, plan.id, plan.dataset), model.renderer)
+    write_json(at.folder(EvalReport, report_of(ref, at).id) / EXAM, made.to_json())
+    return made
+
+
+def exam_of(report: str, at: Workspace) -> Exam | None:
+    """The exam kept beside a report; None where there was none."""
+    path = at.folder(EvalReport, at.get(EvalReport, report).id) / EXAM
+    return stored(Exam, read_json(path), path) if path.exists() else None
+
+
+def learned(plan: Plan, at: Workspace) -> list[Row]:
+    """The training rows that the plan's steps learn from: those that are watched or too long are not."""
+    spared = {*plan.watched, *plan.left_out}
+    return [row for row in at.rows(plan.dataset, "train") if row.id not in spared]
+
+
+def check_can_sit(subject: Subject, plan: Plan) -> None:
+    """Raise `RequestError` where there is no tuned model, or it learned what the exam cannot mark."""
+    if subject.kind != "tuned":
+        raise RequestError(
+            f"{subject.ref} is a {subject.kind} row, which has no base to compare with", "name a tuned one"
+        )
+    if plan.recipe.objective.kind != "sft" or isinstance(plan.recipe.task, Rate):
+        what = f"{subject.ref} learned task {plan.recipe.task.kind!r} by {plan.recipe.objective.kind!r}"
+        raise RequestError(f"{what}, which the exam cannot mark", "examine a model of labels, replies or texts by sft")

@@ -1,0 +1,173 @@
+"""The verbs that weigh: what rows can show, who leads, what makes two differ, where one is weak, what to believe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmops.core.calibration import Abstention, Calibration
+from llmops.core.dataset import DatasetManifest
+from llmops.core.errors import RequestError
+from llmops.core.experiments import Board, BoardLine, Column, LineUp, Sweep
+from llmops.core.plan import Plan
+from llmops.core.power import Power
+from llmops.core.report import EvalReport, Suite
+from llmops.core.slices import Slices
+from llmops.core.tasks import measures_of
+from llmops.pipeline.judge import report_of
+from llmops.pipeline.subjects import subject_of, suite_of
+from llmops.store.files import read_json
+from llmops.store.workspace import Workspace
+
+
+def power(
+    of: str | int, at: Workspace, metric: str | None = None, wanted: float | None = None, changed: float | None = None
+) -> Power:
+    """What so many rows can show, and how many show a `wanted` difference.
+
+    `of` is a number of rows, or a plan, a data set or a report, whose held-out rows are meant. How often two models
+    differ is measured, where two were measured on these rows, unless `changed` assumes it.
+    """
+    from llmops.experiments.power import CHANGED, best_two, power_from
+    from llmops.experiments.power import power as assumed
+
+    if isinstance(of, int) or of.isdecimal():
+        return assumed(_enough(int(of)), metric or "accuracy", wanted, CHANGED if changed is None else changed)
+    suite, rows = _asked(of, at)
+    decides = metric or suite.measures[0]
+    pair = best_two(_reports_on(suite, at), decides) if changed is None else None
+    if pair is not None:
+        return power_from(*pair, decides, wanted)
+    return assumed(_enough(rows), decides, wanted, CHANGED if changed is None else changed)
+
+
+def _enough(rows: int) -> int:
+    if rows < 2:
+        raise RequestError(f"{rows} rows show nothing", "name 2 at least")
+    return rows
+
+
+def _asked(of: str, at: Workspace) -> tuple[Suite, int]:
+    """The suite that a plan, a data set, a report, a run or a version is measured on, and its number of rows."""
+    if of.startswith(f"{EvalReport.prefix}-"):
+        report = at.get(EvalReport, of)
+        return report.suite, len(report.answers)
+    if of.startswith(f"{Plan.prefix}-"):
+        planned = at.get(Plan, of)
+        return suite_of(planned, at), len(at.rows(planned.dataset, "heldout"))
+    if of.startswith(f"{DatasetManifest.prefix}-") or of in {one.name for one in at.all(DatasetManifest)}:
+        manifest = at.get(DatasetManifest, of)
+        measures = measures_of(manifest.task)
+        return Suite(dataset=manifest.id, rows_sha256="", measures=measures, slices=()), manifest.rows_heldout
+    _, planned, _ = subject_of(of, at)
+    return suite_of(planned, at), len(at.rows(planned.dataset, "heldout"))
+
+
+def _reports_on(suite: Suite, at: Workspace) -> list[EvalReport]:
+    """Every report on the rows of a suite, oldest first. Answers of others are not read."""
+    files = {fact_id: at.folder(EvalReport, fact_id) / "report.json" for fact_id in at.ids(EvalReport)}
+    wanted = [fact_id for fact_id, file in files.items() if read_json(file)["suite"]["dataset"] == suite.dataset]
+    return [at.get(EvalReport, fact_id) for fact_id in wanted]
+
+
+def board(at: Workspace, of: str = "last") -> Board:
+    """Everybody that was measured on one suite, the best first: of a sweep, or of the suite of a report or data set."""
+    from llmops.experiments.board import differing, rank
+    from llmops.pipeline.sweep import board_of
+
+    if of.startswith(f"{Sweep.prefix}-"):
+        return board_of(at.get(Sweep, of), at)
+    newest = report_of(of, at)
+    reports = {report.id: report for report in _reports_on(newest.suite, at) if report.suite == newest.suite}
+    lines = [
+        BoardLine(name=report.subject.ref, subject=report.subject, status="measured", report=report.id)
+        for report in reports.values()
+    ]
+    plans = {line.name: _plan_of(line.name, at) for line in lines}
+    tuned = [line.name for line in lines if line.subject and line.subject.kind == "tuned"]
+    apart = differing([plans[name].recipe.to_json() for name in dict.fromkeys(tuned)])
+    names = {
+        name: ", ".join(f"{field}={values[place]}" for field, values in apart.items())
+        for place, name in enumerate(dict.fromkeys(tuned))
+    }
+    return rank([line.replace(name=names.get(line.name) or line.name) for line in lines], reports)
+
+
+def _plan_of(ref: str, at: Workspace) -> Plan:
+    """The plan behind the ref of a report's subject: a plan (cheap rows), a version or a run."""
+    return at.get(Plan, ref) if ref.startswith(f"{Plan.prefix}-") else subject_of(ref, at)[1]
+
+
+def line_up(refs: Sequence[str], at: Workspace, metric: str | None = None) -> LineUp:
+    """Any two or more runs or versions side by side; each is compared with the first."""
+    from llmops.experiments.board import check_suites, compare_all, curve, differing, flips
+
+    if len(refs) < 2:
+        raise RequestError("one alone has nobody to stand beside", "name two runs or versions, or more")
+    reports = [report_of(ref, at) for ref in refs]
+    plans = [_plan_of(report.subject.ref, at) for report in reports]
+    runs = [_run_of(report, at) for report in reports]
+    columns = tuple(
+        Column(
+            ref=ref,
+            subject=report.subject,
+            report=report.id,
+            plan=planned.id,
+            dataset=planned.dataset,
+            scores={name: score.replace(slices={}) for name, score in report.scores.items()},
+            curve=curve(run, records) if run and (records := at.steps(run)) else None,
+        )
+        for ref, report, planned, run in zip(refs, reports, plans, runs, strict=True)
+    )
+    note = check_suites(columns, reports)
+    compared = () if note else compare_all(reports, metric)
+    for one in compared:
+        at.put(one)
+    count, shown = (0, ()) if note else flips(reports, compared[0].metric)
+    return LineUp(
+        columns=columns,
+        recipe=differing([planned.recipe.to_json() for planned in plans]),
+        plan=differing([{"dataset": one.dataset, "base": one.base.to_json(), **one.knobs.to_json()} for one in plans]),
+        comparisons=compared,
+        flipped=count,
+        flips=shown,
+        note=note,
+    )
+
+
+def _run_of(report: EvalReport, at: Workspace) -> str | None:
+    """The run that made what a report measured; cheap rows have none."""
+    ref = report.subject.ref
+    if report.subject.kind != "tuned":
+        return None
+    return next((version.run for version in at.versions() if version.ref == ref), ref)
+
+
+def slices(ref: str, at: Workspace, metric: str | None = None) -> Slices:
+    """Where a run, a version or a report is weak: slices by field, length and topic, the worst first."""
+    from llmops.evals.slices import find_slices
+
+    return find_slices(report_of(ref, at), metric)
+
+
+def calibrate(ref: str, at: Workspace) -> Calibration:
+    """How reliable the probabilities of a run, a version or a report are, and the temperature that mends them."""
+    from llmops.evals.calibration import calibrate as fit
+
+    return fit(_with_chances(ref, at))
+
+
+def abstention(ref: str, error: float, at: Workspace) -> Abstention:
+    """The threshold above which at most the share `error` of a model's answers is wrong, with 95 % confidence."""
+    from llmops.evals.calibration import abstain
+
+    return abstain(_with_chances(ref, at), error)
+
+
+def _with_chances(ref: str, at: Workspace) -> EvalReport:
+    """The report that is named, or the newest of a run or version that holds probabilities of labels."""
+    if ref == "last" or ref.startswith(f"{EvalReport.prefix}-"):
+        return report_of(ref, at)
+    subject, _, _ = subject_of(ref, at)
+    kept = [at.get(EvalReport, version.report) for version in at.versions() if version.ref == subject.ref]
+    found = [one for one in (*kept, *at.reports_of(subject.ref)) if any(answer.chances for answer in one.answers)]
+    return found[-1] if found else report_of(ref, at)
