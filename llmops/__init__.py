@@ -140,10 +140,10 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """abstention ask_held_out board calibrate card chat choose compare correct curate evaluate feedback
-        forecast health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap new outcome
-        pick plan power predict prepare promote prove register rollback run serve show side_by_side slices
-        stop sweep train train_seeds vary write_note""",
+    "llmops.pipeline": """abstention ask_held_out board calibrate card chat choose compare correct curate evaluate
+        feedback forecast health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load
+        measure_cheap new outcome pick plan power predict prepare promote prove register rollback run serve show
+        side_by_side slices stop sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",

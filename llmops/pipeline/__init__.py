@@ -4,8 +4,8 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 """
 
 from llmops.pipeline.choose import choose
-from llmops.pipeline.forecast import forecast
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
+from llmops.pipeline.forecast import forecast
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
