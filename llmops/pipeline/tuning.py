@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmops.core.choice import Entrant, Entry
 from llmops.core.errors import LlmopsError
+from llmops.core.method import LoRA
 from llmops.core.plan import Decision, Plan
 from llmops.core.report import LOWER_IS_BETTER
 from llmops.pipeline.make import plan as make_plan
@@ -58,7 +59,37 @@ class Tuning:
                     last[name] = entry
             there = {name: self._score(last[name]) for name in names if name in last and name not in self.absent}
             names = survivors(there, sizes[rung + 1]) if rung + 1 < len(sizes) else ()
+        self._search(last, until)
         return list(last.values()), self.absent
+
+    def _search(self, last: dict[str, Entry], until: float) -> None:
+        """As many more settings as were asked for and the budget pays for, trained as long as the longest so far."""
+        from llmops.experiments.search import Tried, propose
+
+        rung = max((entry.rung or 0 for entry in last.values()), default=0)
+        for number in range(1, self.arena.contest.searches + 1):
+            longest = [entry for entry in last.values() if entry.rung == rung]
+            if not longest:
+                return
+            plans = [self.arena.at.get(Plan, entry.plan) for entry in longest]
+            tried = [
+                Tried(plan.recipe.base, plan.knobs.method.rank or 0, plan.knobs.learning_rate, self._score(entry))
+                for plan, entry in zip(plans, longest, strict=True)
+                if isinstance(plan.knobs.method, LoRA)
+            ]
+            entrant = propose(tried, self.arena.bases, number)
+            self.entrants[entrant.name] = entrant
+            takes_s = max(entry.cost.training_s for entry in longest) + LOADING_S
+            noted = self.notes.entry(f"{entrant.name}.{rung}")
+            if noted is None and time.perf_counter() + takes_s > until:
+                self.arena.at.world.say(f"the budget ends here: {number - 1} settings were searched")
+                return
+            steps = max(entry.steps or 0 for entry in longest)
+            if self._planned(entrant.name):
+                whole = self._whole(entrant.name)
+                entry = self._entry(entrant.name, rung, min(1.0, steps / whole.knobs.steps))
+                if entry is not None:
+                    last[entrant.name] = entry
 
     def _planned(self, name: str) -> bool:
         """Whether an entrant can be planned at all; if not, it is noted why."""

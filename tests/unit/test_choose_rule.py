@@ -12,6 +12,7 @@ from llmops.experiments.choose import Rival, behind, choose, rows_needed
 from llmops.experiments.entrants import entrants, examples, short, with_examples
 from llmops.experiments.forecast import Curve, fit, nested, outlook, sizes
 from llmops.experiments.halving import KEEP, Costs, ladder, survivors
+from llmops.experiments.search import Tried, propose
 from tests.unit.sample_values import row
 from tests.unit.tiny_life import tiny_recipe
 
@@ -149,3 +150,13 @@ def test_examples_stand_between_the_question_and_the_row() -> None:
     asked = with_examples(rows[0], shown)
     assert asked.id == rows[0].id and asked.messages[-2:] == rows[0].messages[-2:]
     assert [message.role for message in asked.prompt].count("assistant") == 4
+
+
+def test_optuna_goes_where_scores_are_high_and_the_same_way_again() -> None:
+    tried = [
+        Tried("a" if rate < 1e-3 else "b", 8, rate, -abs(np.log(rate / 3e-4))) for rate in np.geomspace(6e-5, 4e-3, 12)
+    ]
+    found = [propose(tried, ("a", "b"), number) for number in range(1, 9)]
+    assert found[0] == propose(tried, ("a", "b"), 1)
+    assert len({one.name for one in found}) == 8
+    assert sum(abs(np.log(float(one.learning_rate or 1) / 3e-4)) < 1.5 for one in found) >= 6
