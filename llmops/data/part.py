@@ -11,6 +11,7 @@ from pathlib import Path
 from llmops.core.dataset import DatasetManifest, DroppedRow, Row
 from llmops.core.errors import RequestError
 from llmops.core.review import LeakGate
+from llmops.core.tasks import Rate
 from llmops.core.value import digest
 from llmops.data.leaks import find_leaks, reason, spoken
 from llmops.store.files import building, copy_files, sha256_file, write_json, write_jsonl
@@ -29,7 +30,8 @@ def trial_set(
     """
     rows = at.rows(manifest.id, "train")
     taken = sorted(rows, key=lambda row: digest(["trial row", row.id]))[:most]
-    learn, trial = _dealt([row for row in rows if row.id in {one.id for one in taken}], share)
+    names = {row.id for row in taken}
+    learn, trial = _dealt([row for row in rows if row.id in names], share, isinstance(manifest.task, Rate))
     found = find_leaks(
         (spoken(row.to_json(), gate.same) for row in learn), (spoken(row.to_json()) for row in trial), gate
     )
@@ -48,13 +50,15 @@ def trial_set(
     return _stored(manifest, kept, trial, dropped, at)
 
 
-def _dealt(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """(to learn from, to try on): of each label the groups with the smallest hashes, until the share is reached."""
-    labels: dict[str | None, list[Row]] = {}
+def _dealt(rows: Sequence[Row], share: float, rated: bool) -> tuple[list[Row], list[Row]]:
+    """(to learn from, to try on): of each label the groups with the smallest hashes, until the share is reached.
+
+    Ratings are not looked at: nearly each would be a label of its own.
+    """
+    labels: dict[str, list[Row]] = {}
     for row in rows:
-        labels.setdefault(row.label, []).append(row)
-    if len(labels) > len(rows) / 10:  # ratings: each is a label of its own
-        labels = {None: list(rows)}
+        if row.label is not None:  # rows to replay have none, and are never tried on
+            labels.setdefault("" if rated else row.label, []).append(row)
     chosen: set[str] = set()
     for some in labels.values():
         taken = sum(row.group in chosen for row in some)

@@ -46,7 +46,12 @@ def choose(rivals: Sequence[Rival], margin: float, answers: int, unit: str = "po
     least = min(rival.cost.total_s(answers) for rival in able)
     near = [rival for rival in able if rival.cost.total_s(answers) <= SAME_COST * least]
     pick = min(near, key=lambda rival: found[rival.name].estimate)
-    because = _why(pick, best, found[pick.name], margin, answers, unit)
+    if pick is best:
+        cheaper = any(rival.cost.total_s(answers) < pick.cost.total_s(answers) for rival in rivals)
+        others = "every cheaper row is shown to be worse" if cheaper else "none is cheaper"
+        because = f"{pick.name} is the best on the trial rows, and {others}."
+    else:
+        because = _why(pick, best, found[pick.name], margin, answers, unit)
     return Verdict(pick=pick.name, best=best.name, margin=margin, because=because)
 
 
@@ -108,8 +113,6 @@ def spell(number: float, unit: str) -> str:
 
 
 def _why(pick: Rival, best: Rival, found: Behind, margin: float, answers: int, unit: str) -> str:
-    if pick is best:
-        return f"{best.name} is the best on the trial rows, and nothing cheaper is shown or likely to be as good."
     costs = [f"{rival.cost.total_s(answers):,.0f} s" for rival in (pick, best)]
     price = f"To make it and to ask it {answers:,} times takes {costs[0]} here, against {costs[1]} for {best.name}"
     gap = f"it is {spell(found.estimate, unit)} behind {best.name}, the best (at most {spell(found.at_most, unit)})"
