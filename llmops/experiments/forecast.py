@@ -37,7 +37,7 @@ class Curve:
         if len(self.sizes_S) < FEWEST_SIZES or self.marks_SJN.shape[1] < 2:
             raise RequestError(
                 f"a curve of {len(self.sizes_S)} sizes and {self.marks_SJN.shape[1]} draws cannot be gone on with",
-                f"give at least {FEWEST_SIZES * SMALLEST} training rows",
+                f"give at least {2 * SMALLEST} training rows",
             )
 
 
@@ -55,11 +55,10 @@ class Law:
 
 
 def sizes(rows: int) -> tuple[int, ...]:
-    """Sizes to learn from, each half of the next, up to all rows."""
-    found = [rows]
-    while found[-1] // 2 >= SMALLEST and len(found) < 6:
-        found.append(found[-1] // 2)
-    return tuple(reversed(found))
+    """Sizes to learn from, up to all rows: each half of the next, or closer together where there are few rows."""
+    steps = max(FEWEST_SIZES - 1, min(5, int(np.log2(max(1.0, rows / SMALLEST)))))
+    ratio = min(2.0, (rows / SMALLEST) ** (1 / steps))
+    return tuple(sorted({round(rows / ratio**step) for step in range(steps + 1)})) if ratio > 1.2 else (rows,)
 
 
 def nested(rows: Sequence[Row], number: int, draw: int) -> list[Row]:

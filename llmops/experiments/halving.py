@@ -45,10 +45,15 @@ def ladder(costs: Mapping[str, Costs], budget_s: float) -> Ladder:
             rungs += 1
         for number in range(rungs, 0, -1):
             made = _fit([costs[name] for name in names], number, budget_s)
-            if made and all(made[0] * costs[name].steps >= FEWEST_STEPS for name in names):
+            if made and all(_enough(costs[name].steps, made[0]) for name in names):
                 return Ladder(tuple(names), made)
         names.remove(max(names, key=lambda name: costs[name].whole_s + costs[name].around_s))
     return Ladder((), ())
+
+
+def _enough(steps: int, share: float) -> bool:
+    """Whether so short a training tells anything; a whole one does."""
+    return share >= 1 or share * steps >= FEWEST_STEPS
 
 
 def _fit(costs: Sequence[Costs], rungs: int, budget_s: float) -> tuple[float, ...]:

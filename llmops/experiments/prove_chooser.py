@@ -13,7 +13,7 @@ from llmops.experiments.forecast import Curve, band, expected, laws, outlook
 from llmops.store.workspace import Workspace
 
 TOURNAMENTS = {"ci": 200, "soak": 2000}
-LARGE = {"ci": 60, "soak": 1000}  # on thousands of rows of data
+LARGE = {"ci": 40, "soak": 1000}  # on thousands of rows of data
 CURVES = {"ci": 200, "soak": 2000}
 MARGIN = 0.01
 RIVALS = 8
@@ -109,7 +109,7 @@ def without_luck(curve: Curve, rows: int) -> tuple[float, float]:
 
 def no_law(size: Size) -> CheckResult:
     """Where more rows change nothing, the forecast says that it cannot tell."""
-    chance, number = np.random.default_rng(4), CURVES[size]
+    chance, number = np.random.default_rng(4), CURVES[size] // 2
     told = sum(
         outlook("", learning(chance, 0.0, 1.0, 0.7)[0], 500, 1.0).verdict == "cannot tell" for _ in range(number)
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmops.core.choice import Entrant, Entry
-from llmops.core.errors import LlmopsError
+from llmops.core.errors import Interrupted, LlmopsError
 from llmops.core.method import LoRA
 from llmops.core.plan import Decision, Plan
 from llmops.core.report import LOWER_IS_BETTER
@@ -163,7 +163,7 @@ class Tuning:
             self.absent[name] = f"its training failed: {error.what}"
             return None
         if run.status != "finished":
-            raise LlmopsError(f"the tournament was stopped in {name} ({run.id})", "the same command goes on with it")
+            raise Interrupted(f"the tournament was stopped in {name} ({run.id})", "the same command goes on with it")
         report, cost = arena.grade_tuned(plan, run.id, heldout=False)
         entry = Entry(
             entrant=self.entrants[name],
