@@ -260,6 +260,14 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
         "dataset": value.dataset,
         "report": value.report,
     },
+    Choice: lambda value: {
+        "choice": value.id,
+        "recipe": value.recipe.name,
+        "picked": value.verdict.pick,
+        "rows": len(value.entries),
+        "took": words.seconds(value.seconds),
+        "then": value.then,
+    },
     Promotion: lambda value: {
         "alias": f"{value.name}@{value.alias}",
         "version": f"{value.name}:{value.version}",

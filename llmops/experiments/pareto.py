@@ -19,6 +19,7 @@ from llmops.core.report import LOWER_IS_BETTER, Score
 
 WIDTH, HEIGHT = 470, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 12, 44
+INSET = 14  # pixels between the ends of an axis and the first and last decade
 
 
 class Axis(NamedTuple):
@@ -54,7 +55,8 @@ def frontier(entries: Sequence[Entry], answers: int) -> list[str]:
 
 def page(choice: Choice) -> str:
     """The tournament as one self-contained page."""
-    plots = [(f"Quality against {axis.title}", plot(choice, axis)) for axis in AXES]
+    metric = choice.entries[0].trial.metric.replace("_", " ")
+    plots = [(f"{metric.capitalize()} against {axis.title}", plot(choice, axis)) for axis in AXES]
     rows = sorted(choice.entries, key=lambda entry: -worth(entry.trial))
     return _template().render(choice=choice, rows=rows, plots=plots, numbers=_numbers(choice))
 
@@ -92,7 +94,8 @@ def plot(choice: Choice, axis: Axis) -> Markup:
     last = max(last, first + 1)
 
     def x(cost: float) -> float:
-        return LEFT + (math.log10(max(axis.least, cost)) - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+        share = (math.log10(max(axis.least, cost)) - first) / (last - first)
+        return LEFT + INSET + share * (WIDTH - LEFT - RIGHT - 2 * INSET)
 
     def y(score: float) -> float:
         share = (score - low) / (high - low)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from llmops.cli.main import run
 from llmops.core.choice import Choice, Contest
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError, RequestError
@@ -136,6 +138,19 @@ def test_ratings_have_a_tournament_too(tmp_path: Path, tiny_base: Path) -> None:
     curves = forecast(recipe, at, more=50)
     assert [one.row.partition("@")[0] for one in curves.outlooks] == ["tfidf", "frozen"]
     assert GOOD[0] in at.rows(choice.dataset, "train")[0].text or curves.rows > 50
+
+
+def test_the_command_line_shows_the_table_and_the_same_as_json(held: Held, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, at, choice = held
+    assert run(["show", choice.id, "--workspace", str(at.root)]) == 0
+    shown = capsys.readouterr().out
+    assert "picked: tfidf" in shown and "1,000 answers" in shown
+    assert run(["show", choice.id, "--workspace", str(at.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"]["pick"] == "tfidf"
+    assert run(["list", "choices", "--workspace", str(at.root)]) == 0
+    assert choice.id in capsys.readouterr().out
+    assert run(["choose", recipe.name, "--only", "oracle", "--workspace", str(at.root)]) == 2
+    assert "'oracle'" in capsys.readouterr().err
 
 
 def test_a_reply_has_no_linear_row(held: Held) -> None:
