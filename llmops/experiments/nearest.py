@@ -72,7 +72,7 @@ def _standardised(hidden_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def _others(states_MD: np.ndarray) -> np.ndarray:
     """Cosine of each training row with every other; none with itself."""
-    alike_MM = states_MD @ states_MD.T
+    alike_MM: np.ndarray = states_MD @ states_MD.T
     np.fill_diagonal(alike_MM, -np.inf)
     return alike_MM
 

@@ -133,7 +133,7 @@ def learning(chance: np.random.Generator, scale: float, power: float, ceiling: f
 
     def model(learned: np.ndarray) -> np.ndarray:
         level = ceiling - scale * len(learned) ** -power + luck_M[learned].mean()
-        return (hard_N + chance.normal(0, 0.08, heldout) < level).astype(float)
+        return np.asarray(hard_N + chance.normal(0, 0.08, heldout) < level, dtype=float)
 
     half = pool // 2
     sizes = [half >> step for step in range(4, 0, -1)]
