@@ -101,6 +101,8 @@ class Choice(Value):
     absent: dict[str, str] = Field(default_factory=dict, description="who did not take part: why")
     verdict: Verdict
     judged: str = Field(description="what the held-out rows said of the pick, in a sentence")
+    final: Score | None = Field(None, description="of the pick on the held-out rows, fitted on all training rows")
+    final_report: str | None = Field(None, description="its report, which can be registered; None where it is tuned")
     then: str = Field(description="the command that goes on with the winner")
     seconds: float
 

@@ -56,7 +56,7 @@ class Law:
 
 def sizes(rows: int) -> tuple[int, ...]:
     """Sizes to learn from, up to all rows: each half of the next, or closer together where there are few rows."""
-    steps = max(FEWEST_SIZES - 1, min(5, int(np.log2(max(1.0, rows / SMALLEST)))))
+    steps = max(FEWEST_SIZES, min(5, int(np.log2(max(1.0, rows / SMALLEST)))))
     ratio = min(2.0, (rows / SMALLEST) ** (1 / steps))
     return tuple(sorted({round(rows / ratio**step) for step in range(steps + 1)})) if ratio > 1.2 else (rows,)
 

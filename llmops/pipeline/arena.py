@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,7 @@ from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
 from llmops.core.tasks import Classify, Rate
 from llmops.pipeline.make import plan as make_plan
 from llmops.pipeline.subjects import word_list
-from llmops.pipeline.views import View, asker, held_bytes, one_by_one
+from llmops.pipeline.views import Seen, View, asker, held_bytes, one_by_one
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Arena:
     wishes: Wishes
     bases: tuple[str, ...]
     views: dict[str, View] = field(default_factory=dict)
+    known: dict[str, dict[str, Seen]] = field(default_factory=dict)  # by base: what was read, for whichever plan
     fitted: dict[str, Fitted] = field(default_factory=dict)
 
     @cached_property
@@ -81,7 +82,7 @@ class Arena:
         base = base or self.recipe.base
         if base not in self.views:
             planned = make_plan(self.recipe.replace(base=base), self.trial, self.at, self.wishes)
-            self.views[base] = View(planned, self.at)
+            self.views[base] = View(planned, self.at, self.known.setdefault(base, {}))
         return self.views[base]
 
     def play(self, entrant: Entrant) -> Entry:
@@ -108,6 +109,11 @@ class Arena:
             made = self.fitted.get(name) or self.fitted.setdefault(name, self.fit(entry.entrant))
             report, _ = self.grade(entry.entrant, made, heldout=True)
         return entry.replace(heldout=report.main, heldout_report=report.id)
+
+    def on_all_rows(self, entrant: Entrant) -> EvalReport:
+        """The report of a row fitted on all training rows, on the held-out rows: what `register` keeps."""
+        whole = replace(self, trial=self.manifest, views={}, fitted={})
+        return whole.grade(entrant, whole.fit(entrant), heldout=True)[0]
 
     def fit(self, entrant: Entrant) -> Fitted:
         """Make a row from the rows to learn from."""

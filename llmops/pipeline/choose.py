@@ -129,6 +129,8 @@ def _choice(arena: Arena, notes: Notes, entries: Sequence[Entry], absent: dict[s
     from llmops.experiments.choose import behind
     from llmops.experiments.pareto import frontier
 
+    pick = next(entry.entrant for entry in entries if entry.entrant.name == verdict.pick)
+    final = arena.on_all_rows(pick) if pick.method is None else None
     gaps = behind(_rivals(entries, arena.at))
     ahead = frontier(entries, arena.contest.answers)
     rows = tuple(
@@ -144,7 +146,9 @@ def _choice(arena: Arena, notes: Notes, entries: Sequence[Entry], absent: dict[s
         absent=absent,
         verdict=verdict,
         judged=_verdict_of_heldout(rows, verdict, arena),
-        then=_then(next(entry for entry in rows if entry.entrant.name == verdict.pick), arena.recipe),
+        final=final.main if final else None,
+        final_report=final.id if final else None,
+        then=_then(pick, final.id if final else "", arena.recipe),
         seconds=0.0,
     )
 
@@ -167,16 +171,14 @@ def _verdict_of_heldout(entries: Sequence[Entry], verdict: Verdict, arena: Arena
     )
 
 
-def _then(entry: Entry, recipe: Recipe) -> str:
+def _then(pick: Entrant, final: str, recipe: Recipe) -> str:
     """The command that goes on with the winner: trained on all rows, or kept as it is."""
-    method = entry.entrant.method
+    method = pick.method
     if method is None:
-        keeps = isinstance(recipe.task, Classify) and entry.entrant.kind != "few_shot"  # what `register` can fit again
-        return f"llmops {'register' if keeps else 'show'} {entry.heldout_report}"
-    sets = [
-        f"method.kind={method.kind}",
-        *(f"method.{name}={value}" for name, value in method if name != "kind" and value),
-    ]
-    sets += [f"base={entry.entrant.base}"] if entry.entrant.base != recipe.base else []
-    sets += [f"training.learning_rate={entry.entrant.learning_rate:g}"] if entry.entrant.learning_rate else []
+        keeps = isinstance(recipe.task, Classify) and pick.kind != "few_shot"  # what `register` can fit again
+        return f"llmops {'register' if keeps else 'show'} {final}"
+    knobs = (f"method.{name}={value}" for name, value in method if name != "kind" and value is not None)
+    sets = [f"method.kind={method.kind}", *knobs]
+    sets += [f"base={pick.base}"] if pick.base != recipe.base else []
+    sets += [f"training.learning_rate={pick.learning_rate:g}"] if pick.learning_rate else []
     return " ".join([f"llmops run {recipe.name}", *(f"--set {one}" for one in sets)])

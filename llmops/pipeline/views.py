@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from llmops.core.dataset import Message, Row
 from llmops.core.plan import Plan
 from llmops.core.serving import Sampling
 from llmops.core.tasks import Classify
 from llmops.core.value import digest
-from llmops.store.files import read_json, write_json, writing
+from llmops.store.files import writing
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -25,12 +27,21 @@ TIMED = 8  # answers, one by one
 Prompt = Sequence[Message]
 
 
+class Seen(NamedTuple):
+    """What a base saw of one row: log-probability of each label, K; last hidden state, D; its share of the seconds."""
+
+    logprobs_K: np.ndarray
+    hidden_D: np.ndarray
+    seconds: float
+
+
 @dataclass
 class View:
-    """The base of a plan, loaded when it is first needed, and its probes."""
+    """The base of a plan, loaded when it is first needed, and its probes. `known` is what was seen, by row."""
 
     plan: Plan
     at: Workspace
+    known: dict[str, Seen] = field(default_factory=dict)
 
     @cached_property
     def model(self) -> LocalModel:
@@ -40,30 +51,39 @@ class View:
         return open_model(self.plan, None, self.at.world)
 
     def probe(self, rows: Sequence[Row]) -> tuple[Probe, float]:
-        """(the base's view of the rows, the seconds that it took when it was made).
+        """(the base's view of the rows, the seconds that reading them took, now or when it was done).
 
         Kept in the workspace by what was asked of whom, so that no row is read twice.
         """
-        from safetensors.numpy import load_file, save_file
-
         from llmops.lm.ports import Probe
 
         task = self.plan.recipe.task
         labels = task.labels if isinstance(task, Classify) else ("0",)  # of a number only the state is wanted
-        prompts = [row.prompt for row in rows]
-        who = [self.plan.base.sha256, self.plan.knobs.precision, self.plan.knobs.template, self.plan.knobs.decoder]
-        spoken = [[(message.role, message.content) for message in prompt] for prompt in prompts]
-        path = self.at.root / "probes" / f"{digest([who, labels, spoken])[:16]}.safetensors"
+        base, knobs = self.plan.base.sha256, self.plan.knobs
+        who = digest([base, knobs.precision, knobs.template, knobs.decoder, labels])
+        names = [digest([who, [(message.role, message.content) for message in row.prompt]]) for row in rows]
+        new = {name: row for name, row in zip(names, rows, strict=True) if name not in self.known}
+        if new:
+            self._read(dict(sorted(new.items())), labels)
+        seen = [self.known[name] for name in names]
+        logprobs_NK, hidden_ND = np.array([one.logprobs_K for one in seen]), np.array([one.hidden_D for one in seen])
+        return Probe(logprobs_NK, hidden_ND), sum(one.seconds for one in seen)
+
+    def _read(self, new: dict[str, Row], labels: Sequence[str]) -> None:
+        """Read rows that are not known, in the order of their names, or find what was kept of exactly these."""
+        from safetensors.numpy import load_file, save_file
+
+        path = self.at.root / "probes" / f"{digest(list(new))[:16]}.safetensors"
         if not path.exists():
             began = time.perf_counter()
-            made = self.model.probe(prompts, labels, self.at.world.track)
-            seconds = time.perf_counter() - began
-            write_json(path.with_suffix(".json"), {"seconds": seconds, "base": self.plan.base.name, "rows": len(rows)})
-            path.parent.mkdir(parents=True, exist_ok=True)
+            made = self.model.probe([row.prompt for row in new.values()], labels, self.at.world.track)
+            seconds = np.array([time.perf_counter() - began])
             with writing(path) as draft:
-                save_file({"logprobs_NK": made.logprobs_NK, "hidden_ND": made.hidden_ND}, draft)
+                save_file({"logprobs_NK": made.logprobs_NK, "hidden_ND": made.hidden_ND, "seconds": seconds}, draft)
         arrays = load_file(path)
-        return Probe(arrays["logprobs_NK"], arrays["hidden_ND"]), float(read_json(path.with_suffix(".json"))["seconds"])
+        each_s = float(arrays["seconds"][0]) / len(new)
+        for place, name in enumerate(new):
+            self.known[name] = Seen(arrays["logprobs_NK"][place], arrays["hidden_ND"][place], each_s)
 
     def latency_s(self, rows: Sequence[Row]) -> float:
         """Seconds of one answer by itself."""
