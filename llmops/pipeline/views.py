@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from llmops.core.plan import Plan
 from llmops.core.serving import Sampling
 from llmops.core.tasks import Classify
 from llmops.core.value import digest
-from llmops.store.files import writing
+from llmops.store.files import read_json, write_json, writing
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,37 +58,66 @@ class View:
         """
         from llmops.lm.ports import Probe
 
-        task = self.plan.recipe.task
-        labels = task.labels if isinstance(task, Classify) else ("0",)  # of a number only the state is wanted
-        base, knobs = self.plan.base.sha256, self.plan.knobs
-        who = digest([base, knobs.precision, knobs.template, knobs.decoder, labels])
-        names = [digest([who, [(message.role, message.content) for message in row.prompt]]) for row in rows]
+        labels = self._labels
+        names = [digest([self._who, [(message.role, message.content) for message in row.prompt]])[:32] for row in rows]
+        if not self.known:
+            self.known.update(self._kept())
         new = {name: row for name, row in zip(names, rows, strict=True) if name not in self.known}
         if new:
-            self._read(dict(sorted(new.items())), labels)
+            self.known.update(self._read(new, labels))
         seen = [self.known[name] for name in names]
         logprobs_NK, hidden_ND = np.array([one.logprobs_K for one in seen]), np.array([one.hidden_D for one in seen])
         return Probe(logprobs_NK, hidden_ND), sum(one.seconds for one in seen)
 
-    def _read(self, new: dict[str, Row], labels: Sequence[str]) -> None:
-        """Read rows that are not known, in the order of their names, or find what was kept of exactly these."""
-        from safetensors.numpy import load_file, save_file
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        task = self.plan.recipe.task
+        return task.labels if isinstance(task, Classify) else ("0",)  # of a number only the state is wanted
 
-        path = self.at.root / "probes" / f"{digest(list(new))[:16]}.safetensors"
-        if not path.exists():
-            began = time.perf_counter()
-            made = self.model.probe([row.prompt for row in new.values()], labels, self.at.world.track)
-            seconds = np.array([time.perf_counter() - began])
-            with writing(path) as draft:
-                save_file({"logprobs_NK": made.logprobs_NK, "hidden_ND": made.hidden_ND, "seconds": seconds}, draft)
-        arrays = load_file(path)
-        each_s = float(arrays["seconds"][0]) / len(new)
-        for place, name in enumerate(new):
-            self.known[name] = Seen(arrays["logprobs_NK"][place], arrays["hidden_ND"][place], each_s)
+    @cached_property
+    def _who(self) -> str:
+        """Who reads, and what is asked: a name for everything that a probe depends on but the row."""
+        knobs = self.plan.knobs
+        parts = [self.plan.base.sha256, knobs.precision, knobs.template, knobs.decoder, self._labels]
+        return digest(parts)[:16]
+
+    @property
+    def _folder(self) -> Path:
+        return self.at.root / "probes" / self._who
+
+    def _kept(self) -> dict[str, Seen]:
+        """What was read before, in whatever pieces."""
+        found: dict[str, Seen] = {}
+        for path in sorted(self._folder.glob("*.json")):
+            found |= _pieces(path, read_json(path))
+        return found
+
+    def _read(self, new: dict[str, Row], labels: Sequence[str]) -> dict[str, Seen]:
+        """Read rows that are not known, and keep what was seen. The list of names is written last."""
+        from safetensors.numpy import save_file
+
+        began = time.perf_counter()
+        made = self.model.probe([row.prompt for row in new.values()], labels, self.at.world.track)
+        seconds = np.array([time.perf_counter() - began])
+        path = self._folder / f"{digest(list(new))[:16]}.json"
+        with writing(path.with_suffix(".safetensors")) as draft:
+            save_file({"logprobs_NK": made.logprobs_NK, "hidden_ND": made.hidden_ND, "seconds": seconds}, draft)
+        write_json(path, list(new))
+        return _pieces(path, list(new))
 
     def latency_s(self, rows: Sequence[Row]) -> float:
         """Seconds of one answer by itself."""
         return one_by_one(asker(self.model, self.plan), rows)
+
+
+def _pieces(path: Path, names: Sequence[str]) -> dict[str, Seen]:
+    """What one file holds, by row."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(path.with_suffix(".safetensors"))
+    each_s = float(arrays["seconds"][0]) / len(names)
+    rows = zip(names, arrays["logprobs_NK"], arrays["hidden_ND"], strict=True)
+    return {name: Seen(logprobs_K, hidden_D, each_s) for name, logprobs_K, hidden_D in rows}
 
 
 def asker(model: LocalModel, plan: Plan) -> Callable[[Row], Any]:

@@ -48,7 +48,7 @@ def source(name: str, train: int, heldout: int) -> Source:
 
 RATING = Recipe(
     name="rating",
-    data=Data(sources=(source("vader/tweets", 500, 150).replace(shape=Rated(text="text", number="rating")),)),
+    data=Data(sources=(source("vader/tweets", 400, 120).replace(shape=Rated(text="text", number="rating")),)),
     task=Rate(question="How positive is this, from -4 to 4?"),
 )
 TOPICS = Recipe(
@@ -60,21 +60,21 @@ TOPICS = Recipe(
 )
 PRIVACY = Recipe(
     name="privacy",
-    data=Data(sources=(source("privacy", 800, 250),)),
+    data=Data(sources=(source("privacy", 700, 200),)),
     task=Classify(question="Does the passage bear on the question? True or False?", labels=("False", "True")),
 )
 
 # Everything on both bases for one task; elsewhere what two cores do in two to three minutes.
 FULL = Contest(bases=(SMOL, GEMMA), budget_s=300)
 SHORT = Contest(bases=(SMOL,), ranks=(16,), budget_s=240)
-NO_EXAMPLES = ("majority", "tfidf", "frozen", "nearest", "zero_shot", "tuned")  # of 500 tokens each
+CUT = SHORT.replace(only=("majority", "word_list", "tfidf", "frozen", "nearest", "zero_shot", "tuned"))
 
 TASKS: dict[str, tuple[Recipe, Contest]] = {
     "movies": (tone("movies", source("vader/movies", 600, 250)), SHORT),
-    "topics": (TOPICS, SHORT.replace(only=NO_EXAMPLES)),
-    "products": (tone("products", source("vader/tweets", 580, 1), source("vader/amazon", 30, 250)), SHORT),
-    "privacy": (PRIVACY, SHORT),
-    "rating": (RATING, SHORT),
+    "topics": (TOPICS, CUT),
+    "products": (tone("products", source("vader/tweets", 420, 1), source("vader/amazon", 30, 200)), CUT),
+    "privacy": (PRIVACY, CUT),
+    "rating": (RATING, CUT),
     "tweets": (tone("tweets", source("vader/tweets", 1000, 600)), FULL),
 }
 
