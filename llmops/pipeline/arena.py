@@ -128,15 +128,14 @@ class Arena:
 
         assert isinstance(self.recipe.task, Classify)
         rows, labels = self.learn_rows, self.recipe.task.labels
-        words = word_list(self.recipe, self.at)
         shown = tuple(examples(rows, self.contest.shots)) if entrant.kind == "few_shot" else ()
         if shown:
-            rest = [row for row in rows if row not in shown][:CALIBRATED_ON]
-            rows = [row for row in rows if row in rest or not {one.label for one in rest} >= set(labels)]
+            unshown = [row for row in rows if row.id not in {one.id for one in shown}][:CALIBRATED_ON]
+            rows = unshown if {row.label for row in unshown} == set(labels) else rows
         probe, read_s = self._seen(entrant, rows, shown)
         fits: dict[str, Callable[[], Any]] = {
             "majority": lambda: baselines.fit_majority(rows, labels),
-            "word_list": lambda: baselines.fit_word_list(rows, labels, words or {}),
+            "word_list": lambda: baselines.fit_word_list(rows, labels, word_list(self.recipe, self.at) or {}),
             "tfidf": lambda: baselines.fit_tfidf(rows, labels),
             "frozen": lambda: baselines.fit_frozen(rows, labels, cast("Probe", probe)),
             "nearest": lambda: fit_nearest(rows, labels, cast("Probe", probe)),
