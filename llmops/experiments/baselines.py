@@ -33,6 +33,9 @@ LARGEST_FILE_BYTES = 512 * 2**20
 # Five-fold cross-validation on 1,200 training rows of the four rated corpora: 0.689 at 0.3, 0.713 at 1, 0.719 at 3,
 # 0.721 at 10, 0.722 at 30.
 TFIDF_C = 10.0
+# On 400 rows of 576 numbers with two BLAS threads lbfgs takes 0.09 to 0.19 s of processor time, newton-cg 0.01 to 0.02;
+# the same weights.
+SOLVER = "newton-cg"
 FROZEN_C = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 
@@ -186,7 +189,7 @@ def _logistic(features_NF: Any, targets_N: np.ndarray, c: float) -> tuple[np.nda
     """Weights FK and bias K of a logistic regression; with two labels the first one's are 0."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=c, max_iter=5000).fit(features_NF, targets_N)
+    model = LogisticRegression(C=c, max_iter=5000, solver=SOLVER).fit(features_NF, targets_N)
     weights_FK, bias_K = model.coef_.T, model.intercept_
     if len(bias_K) == 1:
         weights_FK, bias_K = np.pad(weights_FK, ((0, 0), (1, 0))), np.pad(bias_K, (1, 0))
@@ -203,7 +206,7 @@ def _best_c(features_ND: np.ndarray, targets_N: np.ndarray) -> float:
         return FROZEN_C[len(FROZEN_C) // 2]
     split = StratifiedKFold(folds, shuffle=True, random_state=0)
     scores = [
-        cross_val_score(LogisticRegression(C=c, max_iter=5000), features_ND, targets_N, cv=split).mean()
+        cross_val_score(LogisticRegression(C=c, max_iter=5000, solver=SOLVER), features_ND, targets_N, cv=split).mean()
         for c in FROZEN_C
     ]
     return FROZEN_C[int(np.argmax(scores))]
