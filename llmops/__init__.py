@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmops.core.calibration import Abstention as Abstention
     from llmops.core.calibration import Calibration as Calibration
+    from llmops.core.certificate import Certificate as Certificate
     from llmops.core.cleaning import Duplicates as Duplicates
     from llmops.core.cleaning import Language as Language
     from llmops.core.cleaning import NearDuplicates as NearDuplicates
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from llmops.core.experiments import Board as Board
     from llmops.core.experiments import LineUp as LineUp
     from llmops.core.experiments import Sweep as Sweep
+    from llmops.core.export import Export as Export
     from llmops.core.health import HealthReport as HealthReport
     from llmops.core.method import DPO as DPO
     from llmops.core.method import IA3 as IA3
@@ -88,15 +90,18 @@ if TYPE_CHECKING:
     from llmops.core.views import SetView as SetView
     from llmops.core.views import TokenView as TokenView
     from llmops.pipeline import abstention as abstention
+    from llmops.pipeline import adopt as adopt
     from llmops.pipeline import ask_held_out as ask_held_out
     from llmops.pipeline import board as board
     from llmops.pipeline import calibrate as calibrate
     from llmops.pipeline import card as card
+    from llmops.pipeline import certify as certify
     from llmops.pipeline import chat as chat
     from llmops.pipeline import compare as compare
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
+    from llmops.pipeline import export as export
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
@@ -135,10 +140,10 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate feedback
-        health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap new outcome
-        pick plan power predict prepare promote prove register rollback run serve show side_by_side slices
-        stop sweep train train_seeds vary write_note""",
+    "llmops.pipeline": """abstention adopt ask_held_out board calibrate card certify chat compare correct curate evaluate
+        export feedback health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load
+        measure_cheap new outcome pick plan power predict prepare promote prove register rollback run serve
+        show side_by_side slices stop sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
@@ -158,6 +163,8 @@ _HOMES = {
     "llmops.core.power": "Power",
     "llmops.core.slices": "Slices",
     "llmops.core.calibration": "Abstention Calibration",
+    "llmops.core.certificate": "Certificate",
+    "llmops.core.export": "Export",
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
     "llmops.core.health": "HealthReport",

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from llmops.cli import boards, scores, words
+from llmops.cli import boards, scores, weights, words
 from llmops.cli.cards import DataCard
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
@@ -290,6 +290,7 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     SetView: set_picture,
     Outcome: scores.outcome,
     **boards.PICTURES,
+    **weights.PICTURES,
     dict: pairs,
     list: listing,
     tuple: listing,

@@ -5,9 +5,11 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
+from llmops.pipeline.keep import adopt, export
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
+from llmops.pipeline.parity import certify
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
@@ -16,15 +18,18 @@ from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, pr
 
 __all__ = [
     "abstention",
+    "adopt",
     "ask_held_out",
     "board",
     "calibrate",
     "card",
+    "certify",
     "chat",
     "compare",
     "correct",
     "curate",
     "evaluate",
+    "export",
     "feedback",
     "health",
     "inspect_dropped",

@@ -137,9 +137,7 @@ def examine(both: Both, who: tuple[Subject, str, str], renderer: Renderer) -> Ex
     )
 
 
-def judge(
-    gained: Estimate, carried: Estimate | None, copied: Copying | None, measure: str
-) -> tuple[Learned, str]:
+def judge(gained: Estimate, carried: Estimate | None, copied: Copying | None, measure: str) -> tuple[Learned, str]:
     """The verdict, and the sentence that says why."""
     unit = "of accuracy" if measure == "accuracy" else "bits per byte"
     if carried is None:

@@ -38,7 +38,9 @@ def twins(rows: Sequence[Row], task: Task, most: int) -> list[Twin]:
     found: list[Twin] = []
     for kind, make in KINDS.items():
         made = ((place, make(row, task)) for place, row in enumerate(rows) if row.messages)
-        twin = [Twin(kind, place, other, other.reply != rows[place].reply) for place, other in made if other is not None]
+        twin = [
+            Twin(kind, place, other, other.reply != rows[place].reply) for place, other in made if other is not None
+        ]
         found += twin[:most]
     return found
 
