@@ -53,7 +53,7 @@ class Number(Value):
     relative: float = Field(1e-9, ge=0, lt=1, description="largest difference, as a share of the expected number")
 
 
-class Choice(Value):
+class PickedOption(Value):
     """1 where the answer names the expected option, by letter or text."""
 
     kind: Literal["choice"] = "choice"
@@ -190,7 +190,7 @@ class Function(Value):
 
 
 Scorer = Annotated[
-    Exact | Includes | Number | Choice | Json | Schema | Rouge | Bleu | Chrf | Regex | Code | Judge | Function,
+    Exact | Includes | Number | PickedOption | Json | Schema | Rouge | Bleu | Chrf | Regex | Code | Judge | Function,
     Field(discriminator="kind"),
 ]
 

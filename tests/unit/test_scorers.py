@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from llmops.core.errors import RequestError
 from llmops.core.scorers import (
     Bleu,
-    Choice,
     Chrf,
     Code,
     Exact,
@@ -23,6 +22,7 @@ from llmops.core.scorers import (
     Json,
     Judge,
     Number,
+    PickedOption,
     Regex,
     Rouge,
     Schema,
@@ -52,7 +52,7 @@ def test_every_scorer_that_a_suite_can_name_is_in_the_table():
 def test_every_measure_of_a_scorer_has_a_metric():
     from llmops.evals.metrics.table import METRICS
 
-    plain = [Exact(), Includes(), Number(), Choice(), Json(), Schema(wanted={}), Rouge(), Bleu(), Chrf(), Regex()]
+    plain = [Exact(), Includes(), Number(), PickedOption(), Json(), Schema(wanted={}), Rouge(), Bleu(), Chrf(), Regex()]
     own = [Code(program="a.py"), Judge(model="a"), Function(function="a.py:f")]
     assert {measure for one in plain + own for measure in measures_of_scorer(one)} <= set(METRICS)
 
@@ -167,12 +167,12 @@ OPTIONS = (" ice", " ice cream", " a dog", " an apple")
     ],
 )
 def test_choice_reads_a_letter_or_a_text(answer, right):
-    assert mark(Choice(), answer, asks(" ice cream", options=OPTIONS)).mark == right
+    assert mark(PickedOption(), answer, asks(" ice cream", options=OPTIONS)).mark == right
 
 
 def test_choice_wants_options():
     with pytest.raises(RequestError, match="options"):
-        mark(Choice(), "B", asks("ice"))
+        mark(PickedOption(), "B", asks("ice"))
 
 
 @pytest.mark.parametrize(
