@@ -29,9 +29,9 @@ HOW_ELSE = "Answer from the PyTorch weights instead (`llmops chat`), or use a ba
 def write_gguf(model_folder: Path, out: Path, kind: str = "q8_0") -> None:
     """Write the model in `model_folder` (config.json, *.safetensors, tokenizer.json) to `out` as GGUF.
 
-    Matrices become `kind`, q8_0 or f16 (float16 too where a row is no multiple of 32), norms float32. The file appears whole or not at
-    all, and the same folder gives the same bytes. Raises `LlmopsError` for a family that is not in `FAMILIES`, for
-    scaled rotary positions, and for a tokenizer whose splitting rule GGUF has no name for.
+    Matrices become `kind`, q8_0 or f16 (float16 too where a row is no multiple of 32), norms float32. The file appears
+    whole or not at all, and the same folder gives the same bytes. Raises `LlmopsError` for a family that is not in
+    `FAMILIES`, for scaled rotary positions, and for a tokenizer whose splitting rule GGUF has no name for.
     """
     config: Json = _read_json(model_folder / "config.json")
     architecture = (config.get("architectures") or ["none"])[0]
