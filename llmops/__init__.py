@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmops.core.calibration import Abstention as Abstention
     from llmops.core.calibration import Calibration as Calibration
+    from llmops.core.canaries import Canaries as Canaries
     from llmops.core.cleaning import Duplicates as Duplicates
     from llmops.core.cleaning import Language as Language
     from llmops.core.cleaning import NearDuplicates as NearDuplicates
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from llmops.core.errors import LlmopsError as LlmopsError
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
+    from llmops.core.exam import Exam as Exam
     from llmops.core.experiments import Board as Board
     from llmops.core.experiments import LineUp as LineUp
     from llmops.core.experiments import Sweep as Sweep
+    from llmops.core.forgetting import Forgetting as Forgetting
     from llmops.core.health import HealthReport as HealthReport
     from llmops.core.method import DPO as DPO
     from llmops.core.method import IA3 as IA3
@@ -119,10 +122,16 @@ if TYPE_CHECKING:
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
+<<<<<<< HEAD
+    from llmops.pipeline import examine as examine
+=======
     from llmops.pipeline import evaluate_questions as evaluate_questions
     from llmops.pipeline import evaluate_suite as evaluate_suite
     from llmops.pipeline import examples_of as examples_of
+    from llmops.pipeline import export_suite as export_suite
+>>>>>>> e1
     from llmops.pipeline import feedback as feedback
+    from llmops.pipeline import forgotten as forgotten
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
@@ -142,6 +151,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import prepare as prepare
     from llmops.pipeline import promote as promote
     from llmops.pipeline import prove as prove
+    from llmops.pipeline import read_lm_eval as read_lm_eval
     from llmops.pipeline import register as register
     from llmops.pipeline import rollback as rollback
     from llmops.pipeline import run as run
@@ -161,10 +171,19 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
+<<<<<<< HEAD
+    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate examine
+        feedback forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up
+        listing load measure_cheap new outcome pick plan power predict prepare promote prove
+        register rollback run serve show side_by_side slices stop sweep train train_seeds vary
+        write_note""",
+=======
     "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate
-        evaluate_questions evaluate_suite examples_of feedback health inspect_dropped inspect_reply inspect_row
-        inspect_set line_up listing load measure_cheap new outcome page pick plan power predict prepare promote
-        prove register rollback run serve show side_by_side slices stop sweep train train_seeds vary write_note""",
+        evaluate_questions evaluate_suite examples_of export_suite feedback health inspect_dropped inspect_reply
+        inspect_row inspect_set line_up listing load measure_cheap new outcome page pick plan power predict
+        prepare promote prove read_lm_eval register rollback run serve show side_by_side slices stop sweep train
+        train_seeds vary write_note""",
+>>>>>>> e1
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
@@ -186,6 +205,9 @@ _HOMES = {
     "llmops.core.calibration": "Abstention Calibration",
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
+    "llmops.core.exam": "Exam",
+    "llmops.core.forgetting": "Forgetting",
+    "llmops.core.canaries": "Canaries",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
     "llmops.core.scorers": "Bleu Choice Chrf Code Exact Function Includes Json Judge Number Regex Rouge Schema",

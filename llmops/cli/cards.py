@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,19 @@ class DataCard:
 
     page: str
     markdown: str
+
+
+@dataclass(frozen=True)
+class LmEvalTask:
+    """A suite that was written as a task of lm-eval."""
+
+    task: str
+
+    @property
+    def how(self) -> str:
+        """The line that asks it."""
+        file = Path(self.task)
+        return f"lm_eval --include_path {file.parent} --tasks llmops-{file.stem} --log_samples --output_path DIR"
 
 
 @dataclass(frozen=True)

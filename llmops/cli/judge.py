@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from typer import Argument, Option
 
 import llmops
+from llmops.cli.cards import LmEvalTask
 from llmops.cli.session import FetchingSession, Session
+<<<<<<< HEAD
+from llmops.core.errors import RequestError
+=======
 from llmops.cli.suites import SuiteOptions
+>>>>>>> e1
 
 Version = Annotated[str, Argument(metavar="VERSION", help="A version: tone:2, or a name for its newest one.")]
+
+
+@dataclass(frozen=True)
+class Instead:
+    """What to ask besides the score."""
+
+    exam: Annotated[
+        bool, Option("--exam", help="Understood or memorised? Unseen rows, recitals, twins and canaries; one verdict.")
+    ] = False
+    forgetting: Annotated[
+        bool, Option("--forgetting", help="What the base could do and this model can not any more, and what helps.")
+    ] = False
 
 
 def evaluate(
@@ -18,13 +36,42 @@ def evaluate(
         str,
         Argument(metavar="REF", help="A run, a version (tone:2, tone@production) or last; with --suite also a base."),
     ] = "last",
+<<<<<<< HEAD
+    instead: Instead = Instead(),
+=======
     asked: SuiteOptions = SuiteOptions(),
+>>>>>>> e1
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """Measure a model on its held-out rows, or on a suite: every score with its n and interval, every answer kept.
 
-    Example: llmops evaluate tone:1; llmops evaluate smollm2-135m-q4 --suite questions.jsonl --scorer includes
+<<<<<<< HEAD
+    --exam asks whether it understood its rows or memorised them, --forgetting what it lost of what its base could do.
+    Both are kept beside the report.
+
+    Example: llmops evaluate tone:1 --exam
     """
+    if instead.exam and instead.forgetting:
+        raise RequestError("--exam and --forgetting are two questions", "ask one after the other")
+    if instead.exam:
+        session.show(llmops.examine(ref, session.at))
+        return
+    if instead.forgetting:
+        session.show(llmops.forgotten(ref, session.at))
+        return
+    session.show(llmops.evaluate(ref, session.at))
+=======
+    Example: llmops evaluate tone:1; llmops evaluate smollm2-135m-q4 --suite openbookqa --examples 5 --rows 100;
+    llmops evaluate tone:1 --suite questions.jsonl --scorer includes
+    """
+    if asked.from_lm_eval is not None:
+        session.show(llmops.read_lm_eval(asked.from_lm_eval, session.at))
+        return
+    if asked.suite is not None and asked.to_lm_eval is not None:
+        examples = llmops.examples_of(asked.examples)
+        task = llmops.export_suite(asked.suite, asked.to_lm_eval, session.at, examples, asked.rows)
+        session.show(LmEvalTask(str(task)))
+        return
     if asked.suite is None:
         asked.check_nothing_is_asked()
         session.show(llmops.evaluate(ref, session.at))
@@ -32,6 +79,7 @@ def evaluate(
     session.show(
         llmops.evaluate_suite(ref, asked.suite, session.at, llmops.examples_of(asked.examples), asked.rows, asked.own())
     )
+>>>>>>> e1
 
 
 def compare(

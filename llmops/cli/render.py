@@ -8,14 +8,21 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+<<<<<<< HEAD
+from llmops.cli import boards, exam, scores, words
+from llmops.cli.cards import DataCard
+=======
 from llmops.cli import boards, scores, words
-from llmops.cli.cards import DataCard, Page
+from llmops.cli.cards import DataCard, LmEvalTask, Page
+>>>>>>> e1
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
+from llmops.core.exam import Exam
 from llmops.core.experiments import Sweep
+from llmops.core.forgetting import Forgetting
 from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import Outcome, Seeds
 from llmops.core.plan import Plan
@@ -96,7 +103,9 @@ def seeds(value: Seeds) -> RenderableType:
         loss = "" if one.heldout_loss_nats is None else f"{one.heldout_loss_nats:.4f}"
         interval = f"{one.score.low:.3f} to {one.score.high:.3f}"
         made.add_row(str(one.seed), f"{one.score.value:.3f}", interval, loss, text(one.run))
-    return Group(made, text(f"mean {value.mean:.4f}, standard deviation between seeds {value.deviation:.4f}", "dim"))
+    held = "" if value.low is None or value.high is None else f" ({value.low:.4f} to {value.high:.4f} over all seeds)"
+    spread = f"standard deviation between seeds {value.deviation:.4f}"
+    return Group(made, text(f"mean {value.mean:.4f}{held}, {spread}", "dim"))
 
 
 def version(value: ModelVersion) -> RenderableType:
@@ -276,6 +285,7 @@ def data_card(value: DataCard) -> RenderableType:
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     NewRecipe: new_recipe,
     DataCard: data_card,
+    LmEvalTask: lambda value: Group(text(value.task, "bold"), text(f"ask it: {value.how}", "dim")),
     Page: lambda value: text(value.page, "bold"),
     DatasetManifest: dataset,
     Plan: plan,
@@ -283,6 +293,8 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     Seeds: seeds,
     EvalReport: scores.report,
     Comparison: scores.comparison,
+    Exam: exam.exam,
+    Forgetting: exam.forgetting,
     ModelVersion: version,
     Promotion: promotion,
     HealthReport: health,

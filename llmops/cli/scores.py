@@ -77,10 +77,11 @@ def difference_row(name: str, difference: Difference) -> tuple[RenderableType, .
 
 
 def sources(value: Difference) -> str:
-    """How many sources the rows share, where they do, and what that costs."""
+    """Wilcoxon's p beside a test of means; how many sources the rows share, where they do, and what that costs."""
+    rank = "" if value.rank_p is None else f" · Wilcoxon {words.p_value(value.rank_p)}"
     if value.groups is None:
-        return ""
-    return f" · {words.count(value.groups)} sources, {value.design_effect or 1:.1f} rows counting as one"
+        return rank
+    return f"{rank} · {words.count(value.groups)} sources, {value.design_effect or 1:.1f} rows counting as one"
 
 
 def comparison(value: Comparison) -> RenderableType:
@@ -182,4 +183,7 @@ def report(value: EvalReport) -> RenderableType:
     line = (
         f"{value.id} · {value.subject.ref} · {words.plural(len(value.answers), 'answer')} kept · suite {value.suite.id}"
     )
+    shared = value.main
+    if shared.groups is not None:
+        line += f" · {words.count(shared.groups)} sources, {shared.design_effect or 1:.1f} rows counting as one"
     return Group(*parts, text(line, "dim"))

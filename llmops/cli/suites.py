@@ -70,6 +70,24 @@ class SuiteOptions:
             rich_help_panel=PANEL,
         ),
     ] = None
+    to_lm_eval: Annotated[
+        Path | None,
+        Option(
+            "--to-lm-eval",
+            metavar="DIR",
+            help="Ask nobody: write the suite as a task of EleutherAI's lm-eval into this folder.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    from_lm_eval: Annotated[
+        Path | None,
+        Option(
+            "--from-lm-eval",
+            metavar="FILE",
+            help="Ask nobody: read what lm-eval found (results_DATE.json, its --log_samples beside it) as reports.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     trust: Annotated[
         list[Path] | None,
         Option(
@@ -84,7 +102,7 @@ class SuiteOptions:
         """Raise `RequestError` where an option of a suite is given and no suite."""
         given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         if given:
-            option = {"sets": "set", "columns": "column"}.get(given[0], given[0])
+            option = {"sets": "set", "columns": "column"}.get(given[0], given[0]).replace("_", "-")
             raise RequestError(f"--{option} is about a suite, and none is named", "name one: --suite NAME or FILE")
 
     def own(self) -> tuple[Wanted, Own]:

@@ -56,7 +56,7 @@ def _shares(rows: int, metric: str, changed: float, wanted: float | None, basis:
         design_effect=effect,
         changed=changed,
         basis=basis,
-        smallest=_smallest(lambda delta: mcnemar_power(int(rows / effect), changed, delta), changed),
+        smallest=_smallest(lambda delta: mcnemar_power(int(rows / effect), max(changed, delta), delta), 1.0),
         wanted=wanted,
         rows_needed=_needed(lambda n: mcnemar_power(int(n / effect), more, wanted)),
     )

@@ -109,6 +109,14 @@ class Renderer:
         """Token ids of plain text: typed control tokens stay text."""
         return self._ids(text, control=False)
 
+    def control_ids(self, text: str) -> list[int]:
+        """Token ids of text that a template wrote: control tokens are control tokens."""
+        return self._ids(text, control=True)
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of running text to go on with."""
+        return self.running_text(text).ids[:-1]
+
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids up to where a reply begins. Without messages: only what opens a reply."""
         if not messages:

@@ -3,8 +3,12 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
+from llmops.pipeline.forgetting import forgotten
+=======
 from llmops.pipeline.file_suites import evaluate_questions
+>>>>>>> e1
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
@@ -13,8 +17,9 @@ from llmops.pipeline.pages import page
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
-from llmops.pipeline.suites import evaluate_suite, examples_of
-from llmops.pipeline.sweep import sweep, vary
+<<<<<<< HEAD
+from llmops.pipeline.suites import evaluate_suite, examples_of, export_suite, read_lm_eval
+from llmops.pipeline.sweeps import sweep, vary
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
@@ -28,10 +33,16 @@ __all__ = [
     "correct",
     "curate",
     "evaluate",
+<<<<<<< HEAD
+    "examine",
+=======
     "evaluate_questions",
     "evaluate_suite",
     "examples_of",
+    "export_suite",
+>>>>>>> e1
     "feedback",
+    "forgotten",
     "health",
     "inspect_dropped",
     "inspect_reply",
@@ -51,6 +62,7 @@ __all__ = [
     "prepare",
     "promote",
     "prove",
+    "read_lm_eval",
     "register",
     "rollback",
     "run",

@@ -150,7 +150,7 @@ def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Wo
 
 def paired_interval(changes_N: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of the mean of paired differences: exact for right and wrong, else by bootstrap."""
-    from llmops.experiments.compare import bootstrap, mcnemar
+    from llmops.experiments.tests import bootstrap, mcnemar
 
     if set(np.unique(changes_N)) <= {-1.0, 0.0, 1.0}:
         found = mcnemar(len(changes_N), int((changes_N > 0).sum()), int((changes_N < 0).sum()))
@@ -186,8 +186,8 @@ def _engine(
     threads: int,
 ) -> Iterator[Speaker]:
     """llama.cpp and the gateway's rendering. `opening` is what stood before every conversation in training."""
-    from llmops.serving.engine import LlamaCppEngine
     from llmops.serving.gateway import Served
+    from llmops.serving.llamacpp import LlamaCppEngine
     from llmops.serving.probe import EngineSpeaker
 
     engine = LlamaCppEngine(gguf, threads, CONTEXT_TOKENS, 1)

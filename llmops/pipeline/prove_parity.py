@@ -150,7 +150,7 @@ class _Other:
     """A renderer that changes what another one made."""
 
     def __init__(self, renderer: Any, change: Callable[[list[int]], list[int]]) -> None:
-        self.end_ids, self.content_ids = renderer.end_ids, renderer.content_ids
+        self.end_ids, self.content_ids, self.text_ids = renderer.end_ids, renderer.content_ids, renderer.text_ids
         self._renderer, self._change = renderer, change
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:

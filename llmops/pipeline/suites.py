@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops.core.context import Track
@@ -69,6 +70,25 @@ def suite_named(
     asking = with_asked(exam.asking, examples)
     questions = with_examples(read_exam(name, at.world), examples, rows)
     return question_suite(name, asking, questions, exam.slices), questions
+
+
+def export_suite(
+    name: str, folder: Path, at: Workspace, examples: Examples = NoExamples(), rows: int | None = None
+) -> Path:
+    """Write a suite of options as a task of lm-eval into a folder; its YAML is returned (`evals/lm_eval.py`)."""
+    from llmops.evals.lm_eval import write_task
+
+    return write_task(*suite_named(name, at, examples, rows), folder)
+
+
+def read_lm_eval(results: Path, at: Workspace) -> list[EvalReport]:
+    """The reports of a run of lm-eval, from its `results_DATE.json` and the samples beside it. Each is stored."""
+    from llmops.evals.lm_eval import read_results
+
+    reports = read_results(results)
+    for report in reports:
+        at.put(report)
+    return reports
 
 
 def speaker(ref: str, at: Workspace) -> tuple[Subject, LocalModel]:

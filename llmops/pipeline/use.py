@@ -15,7 +15,8 @@ from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.serving import Exchange, Feedback, Sampling
 from llmops.core.tasks import Classify, Continue, Task
-from llmops.pipeline.subjects import label_chances, served, subject_of
+from llmops.pipeline.engines import served, served_together, successor
+from llmops.pipeline.subjects import label_chances, subject_of
 from llmops.store.ledger import Ledger
 from llmops.store.workspace import Workspace
 
@@ -97,14 +98,15 @@ def _threshold(ref: str, error: float | None, at: Workspace) -> float | None:
 
 
 def serve(names: Sequence[str], at: Workspace, settings: ServeSettings, token_at: Path | None = None) -> None:
-    """Answer for these versions until Ctrl-C or SIGTERM."""
+    """Answer for these versions until Ctrl-C or SIGTERM. A promotion takes effect while it runs."""
     from llmops.serving.serve import serve as answer
 
-    answering = [served(name, at) for name in names]
+    answering = served_together(names, at)
+    opened = list(answering)
     try:
-        answer(answering, at.ledger, settings, at.world, token_at)
+        answer(answering, at.ledger, settings, at.world, token_at, successor(names, at, opened.append))
     finally:
-        for one in answering:
+        for one in opened:
             one.engine.close()
 
 

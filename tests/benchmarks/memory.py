@@ -17,7 +17,7 @@ from typing import Any
 
 from llmops import pipeline
 from llmops.core.context import Surroundings
-from llmops.core.method import DoRA, FullTuning, LoRA, Method, Training
+from llmops.core.method import IA3, DoRA, FullTuning, LoRA, Method, Precision, Training
 from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, Labelled, PromptReply, Source
@@ -40,7 +40,8 @@ class Case:
     tokens: int
     batch: int
     replies: bool = False
-    precision: str | None = None
+    precision: Precision | None = None
+    checkpointing: bool | None = None
 
 
 SMOL, GEMMA = "smollm2-135m-q4", "gemma3-270m-q4"
@@ -51,6 +52,8 @@ CASES = {
     "smol lora 450x4": Case(SMOL, LoRA(rank=8), 450, 4),
     "smol lora 900x4 replies": Case(SMOL, LoRA(rank=8), 900, 4, replies=True),
     "smol lora 60x16 float32": Case(SMOL, LoRA(rank=8), 60, 16, precision="float32"),
+    "smol lora 450x4 again": Case(SMOL, LoRA(rank=8), 450, 4, checkpointing=True),
+    "smol ia3 60x16": Case(SMOL, IA3(), 60, 16),
     "smol dora 60x16": Case(SMOL, DoRA(rank=8), 60, 16),
     "smol full 60x16": Case(SMOL, FullTuning(), 60, 16),
     "smol full 200x4 replies": Case(SMOL, FullTuning(), 200, 4, replies=True),
@@ -58,6 +61,8 @@ CASES = {
     "gemma lora 60x2": Case(GEMMA, LoRA(rank=8), 60, 2),
     "gemma lora 200x16 replies": Case(GEMMA, LoRA(rank=16), 200, 16, replies=True),
     "gemma lora 450x4": Case(GEMMA, LoRA(rank=8), 450, 4),
+    "gemma lora 200x4 again": Case(GEMMA, LoRA(rank=8), 200, 4, checkpointing=True),
+    "gemma full 60x2": Case(GEMMA, FullTuning(), 60, 2),
     "gemma dora 200x4": Case(GEMMA, DoRA(rank=8), 200, 4),
 }
 
@@ -87,10 +92,15 @@ def planned(case: Case, folder: Path) -> tuple[Workspace, Plan]:
     recipe = Recipe(
         name="memory",
         base=case.base,
-        data=Data(sources=(source,), heldout_share=0.2),
+        data=Data(sources=(source,), heldout_share=0.2, steps=()),
         task=Reply() if case.replies else Classify(question="Good or bad?", labels=("bad", "good")),
         method=case.method,
-        training=Training.model_validate({"batch_rows": case.batch, "epochs": 0.5, "precision": case.precision}),
+        training=Training(
+            batch_rows=case.batch,
+            epochs=0.5,
+            precision=case.precision,
+            gradient_checkpointing=case.checkpointing,
+        ),
     )
     return at, pipeline.plan(recipe, pipeline.prepare(recipe, at), at, Wishes(threads=2))
 

@@ -1,8 +1,9 @@
 """One block of a decoder, forward and backward, over a whole pack.
 
-What the backward pass needs is kept: the residual stream before each half, q, k, v and the shares of attention, the
-mixed values, gate and up. Norms and activations are computed again, because a pass over memory costs a hundredth of
-the products. Weights are frozen, so there are two products a weight and token: forward, and the gradient of the input.
+What the backward pass needs is kept: the residual stream before each half, q, k, v, the mixed values, gate and up, and
+the shares of attention where it is not done in C. Norms and activations are computed again, because a pass over memory
+costs a hundredth of the products. Weights are frozen, so there are two products a weight and token: forward, and the
+gradient of the input.
 
 Axes: T tokens, D hidden size, I inner size.
 """
@@ -52,7 +53,7 @@ class Block:
     turn: str = ""
 
     def numbers(self) -> tuple[int, int]:
-        """How many numbers a token takes in the rooms of a pack: kept (with the stream after the block), on the desk."""
+        """How many numbers of a token are kept (with the stream after the block), and how many are on the desk."""
         hidden, inner = self.qkv.inputs, self.down.inputs
         kept = 2 * hidden + self.out.inputs + self.qkv.outputs + self.gate_up.outputs
         return kept, 4 * hidden + 2 * inner + self.out.inputs
@@ -96,7 +97,7 @@ class Pass:
         """How the pack looks at itself in one layer."""
         turn = self.turns[block.turn]
         if isinstance(self.spans, Places):
-            return Direct(self.passes.library, block.heads, self.spans, turn, block.window)
+            return Direct(self.passes.direct, block.heads, self.spans, turn, block.window)
         return Attention(self.passes, block.heads, self.spans, turn, block.window)
 
     def normed(self, norm: Norm, x: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ class Decoder:
     def _step(
         self, positions: Sequence[int], paths: Sequence[Sequence[int]], keep: bool, known: int = 0, lean: bool = False
     ) -> Pass:
-        direct = self.passes.direct and self.stack.blocks[0].heads.size % LANE == 0
+        direct = self.passes.direct is not None and self.stack.blocks[0].heads.size % LANE == 0
         spans = places_of(paths, len(positions), known) if direct else groups_of(paths, known)
         rooms = self._rooms(len(positions) - known, keep, lean)
         return Pass(self.passes, spans, self._turns(positions), rooms, lean)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from llmops.lm.fast.plain import Plain
 
-# Positions at once. SmolLM2's 49,152 logits for 256 positions in bfloat16 are 25 MB and stay in a third-level cache: 409
-# and 383 GFLOP/s forward and back, where 650 positions have 368 and 333. Gemma's 262,144 are held to 122 positions.
+# Positions at once. SmolLM2's 49,152 logits for 256 positions in bfloat16 are 25 MB and stay in a third-level cache:
+# 409 and 383 GFLOP/s forward and back, where 650 positions have 368 and 333. Gemma's 262,144 are held to 122 positions.
 CHUNK, CHUNK_BYTES = 256, 64_000_000
 
 

@@ -8,6 +8,7 @@ for more.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Plain:
     """In torch, a few passes over memory each."""
 
     name = "plain"
-    direct = False  # whether attention is done in C too (`attend.py`)
+    direct: Any = None  # the library that does attention in C too (`attend.py`)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         """out = x / rms(x) * w (Zhang & Sennrich 2019, arXiv:1910.07467)."""
