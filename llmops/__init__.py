@@ -122,14 +122,11 @@ if TYPE_CHECKING:
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
-<<<<<<< HEAD
-    from llmops.pipeline import examine as examine
-=======
     from llmops.pipeline import evaluate_questions as evaluate_questions
     from llmops.pipeline import evaluate_suite as evaluate_suite
+    from llmops.pipeline import examine as examine
     from llmops.pipeline import examples_of as examples_of
     from llmops.pipeline import export_suite as export_suite
->>>>>>> e1
     from llmops.pipeline import feedback as feedback
     from llmops.pipeline import forgotten as forgotten
     from llmops.pipeline import health as health
@@ -171,19 +168,11 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-<<<<<<< HEAD
-    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate examine
-        feedback forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up
-        listing load measure_cheap new outcome pick plan power predict prepare promote prove
-        register rollback run serve show side_by_side slices stop sweep train train_seeds vary
-        write_note""",
-=======
     "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate
-        evaluate_questions evaluate_suite examples_of export_suite feedback health inspect_dropped inspect_reply
-        inspect_row inspect_set line_up listing load measure_cheap new outcome page pick plan power predict
-        prepare promote prove read_lm_eval register rollback run serve show side_by_side slices stop sweep train
-        train_seeds vary write_note""",
->>>>>>> e1
+        evaluate_questions evaluate_suite examine examples_of export_suite feedback forgotten health
+        inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap new outcome
+        page pick plan power predict prepare promote prove read_lm_eval register rollback run serve show
+        side_by_side slices stop sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",

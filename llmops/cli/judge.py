@@ -10,11 +10,8 @@ from typer import Argument, Option
 import llmops
 from llmops.cli.cards import LmEvalTask
 from llmops.cli.session import FetchingSession, Session
-<<<<<<< HEAD
-from llmops.core.errors import RequestError
-=======
 from llmops.cli.suites import SuiteOptions
->>>>>>> e1
+from llmops.core.errors import RequestError
 
 Version = Annotated[str, Argument(metavar="VERSION", help="A version: tone:2, or a name for its newest one.")]
 
@@ -36,34 +33,24 @@ def evaluate(
         str,
         Argument(metavar="REF", help="A run, a version (tone:2, tone@production) or last; with --suite also a base."),
     ] = "last",
-<<<<<<< HEAD
-    instead: Instead = Instead(),
-=======
     asked: SuiteOptions = SuiteOptions(),
->>>>>>> e1
+    instead: Instead = Instead(),
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """Measure a model on its held-out rows, or on a suite: every score with its n and interval, every answer kept.
 
-<<<<<<< HEAD
     --exam asks whether it understood its rows or memorised them, --forgetting what it lost of what its base could do.
     Both are kept beside the report.
 
-    Example: llmops evaluate tone:1 --exam
+    Example: llmops evaluate tone:1 --exam; llmops evaluate tone:1 --suite questions.jsonl --scorer includes;
+    llmops evaluate smollm2-135m-q4 --suite openbookqa --examples 5 --rows 100
     """
     if instead.exam and instead.forgetting:
         raise RequestError("--exam and --forgetting are two questions", "ask one after the other")
-    if instead.exam:
-        session.show(llmops.examine(ref, session.at))
+    if instead.exam or instead.forgetting:
+        asked.check_nothing_is_asked()
+        session.show(llmops.examine(ref, session.at) if instead.exam else llmops.forgotten(ref, session.at))
         return
-    if instead.forgetting:
-        session.show(llmops.forgotten(ref, session.at))
-        return
-    session.show(llmops.evaluate(ref, session.at))
-=======
-    Example: llmops evaluate tone:1; llmops evaluate smollm2-135m-q4 --suite openbookqa --examples 5 --rows 100;
-    llmops evaluate tone:1 --suite questions.jsonl --scorer includes
-    """
     if asked.from_lm_eval is not None:
         session.show(llmops.read_lm_eval(asked.from_lm_eval, session.at))
         return
@@ -79,7 +66,6 @@ def evaluate(
     session.show(
         llmops.evaluate_suite(ref, asked.suite, session.at, llmops.examples_of(asked.examples), asked.rows, asked.own())
     )
->>>>>>> e1
 
 
 def compare(

@@ -8,13 +8,8 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-<<<<<<< HEAD
 from llmops.cli import boards, exam, scores, words
-from llmops.cli.cards import DataCard
-=======
-from llmops.cli import boards, scores, words
 from llmops.cli.cards import DataCard, LmEvalTask, Page
->>>>>>> e1
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture

@@ -6,9 +6,7 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
 from llmops.pipeline.forgetting import forgotten
-=======
 from llmops.pipeline.file_suites import evaluate_questions
->>>>>>> e1
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
@@ -17,7 +15,6 @@ from llmops.pipeline.pages import page
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
-<<<<<<< HEAD
 from llmops.pipeline.suites import evaluate_suite, examples_of, export_suite, read_lm_eval
 from llmops.pipeline.sweeps import sweep, vary
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
@@ -33,14 +30,11 @@ __all__ = [
     "correct",
     "curate",
     "evaluate",
-<<<<<<< HEAD
-    "examine",
-=======
     "evaluate_questions",
     "evaluate_suite",
+    "examine",
     "examples_of",
     "export_suite",
->>>>>>> e1
     "feedback",
     "forgotten",
     "health",

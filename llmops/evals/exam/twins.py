@@ -37,20 +37,12 @@ def twins(rows: Sequence[Row], task: Task, most: int) -> list[Twin]:
     """At most `most` twins of each kind, of the first rows (in the order given) that have one."""
     found: list[Twin] = []
     for kind, make in KINDS.items():
-<<<<<<< HEAD
         made: list[Twin] = []
         for place, row in enumerate(rows):
             other = make(row, task) if row.messages and len(made) < most else None
             if other is not None:
                 made.append(Twin(kind, place, other, other.reply != row.reply))
         found += made
-=======
-        made = ((place, make(row, task)) for place, row in enumerate(rows) if row.messages)
-        twin = [
-            Twin(kind, place, other, other.reply != rows[place].reply) for place, other in made if other is not None
-        ]
-        found += twin[:most]
->>>>>>> e1
     return found
 
 
