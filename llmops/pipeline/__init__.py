@@ -5,8 +5,8 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 
 from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
-from llmops.pipeline.forgetting import forgotten
 from llmops.pipeline.file_suites import evaluate_questions
+from llmops.pipeline.forgetting import forgotten
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
