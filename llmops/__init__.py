@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from llmops.core.calibration import Abstention as Abstention
     from llmops.core.calibration import Calibration as Calibration
     from llmops.core.canaries import Canaries as Canaries
+    from llmops.core.choice import Choice as Choice
+    from llmops.core.choice import Contest as Contest
+    from llmops.core.choice import Forecast as Forecast
     from llmops.core.cleaning import Duplicates as Duplicates
     from llmops.core.cleaning import Language as Language
     from llmops.core.cleaning import NearDuplicates as NearDuplicates
@@ -118,6 +121,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import calibrate as calibrate
     from llmops.pipeline import card as card
     from llmops.pipeline import chat as chat
+    from llmops.pipeline import choose as choose
     from llmops.pipeline import compare as compare
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
@@ -128,6 +132,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import examples_of as examples_of
     from llmops.pipeline import export_suite as export_suite
     from llmops.pipeline import feedback as feedback
+    from llmops.pipeline import forecast as forecast
     from llmops.pipeline import forgotten as forgotten
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
@@ -168,11 +173,11 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate
-        evaluate_questions evaluate_suite examine examples_of export_suite feedback forgotten health
-        inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap new outcome
-        page pick plan power predict prepare promote prove read_lm_eval register rollback run serve show
-        side_by_side slices stop sweep train train_seeds vary write_note""",
+    "llmops.pipeline": """abstention ask_held_out board calibrate card chat choose compare correct curate evaluate
+        evaluate_questions evaluate_suite examine examples_of export_suite feedback forecast forgotten
+        health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap
+        new outcome page pick plan power predict prepare promote prove read_lm_eval register rollback
+        run serve show side_by_side slices stop sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
@@ -187,6 +192,7 @@ _HOMES = {
     "llmops.core.run": "Run StepRecord",
     "llmops.core.report": "Answer EvalReport Score Subject",
     "llmops.core.cleaning": "Duplicates Language NearDuplicates Normalise Private Quality Terms",
+    "llmops.core.choice": "Choice Contest Forecast",
     "llmops.core.comparison": "Comparison Difference Pick",
     "llmops.core.experiments": "Board LineUp Sweep",
     "llmops.core.power": "Power",

@@ -50,22 +50,22 @@ def evaluate(
     if instead.exam or instead.forgetting:
         asked.check_nothing_is_asked()
         session.show(llmops.examine(ref, session.at) if instead.exam else llmops.forgotten(ref, session.at))
-        return
-    if asked.from_lm_eval is not None:
+    elif asked.from_lm_eval is not None:
         session.show(llmops.read_lm_eval(asked.from_lm_eval, session.at))
-        return
-    if asked.suite is not None and asked.to_lm_eval is not None:
-        examples = llmops.examples_of(asked.examples)
-        task = llmops.export_suite(asked.suite, asked.to_lm_eval, session.at, examples, asked.rows)
-        session.show(LmEvalTask(str(task)))
-        return
-    if asked.suite is None:
+    elif asked.suite is not None:
+        _ask_suite(ref, asked.suite, asked, session)
+    else:
         asked.check_nothing_is_asked()
         session.show(llmops.evaluate(ref, session.at))
-        return
-    session.show(
-        llmops.evaluate_suite(ref, asked.suite, session.at, llmops.examples_of(asked.examples), asked.rows, asked.own())
-    )
+
+
+def _ask_suite(ref: str, suite: str, asked: SuiteOptions, session: Session) -> None:
+    examples = llmops.examples_of(asked.examples)
+    if asked.to_lm_eval is not None:
+        task = llmops.export_suite(suite, asked.to_lm_eval, session.at, examples, asked.rows)
+        session.show(LmEvalTask(str(task)))
+    else:
+        session.show(llmops.evaluate_suite(ref, suite, session.at, examples, asked.rows, asked.own()))
 
 
 def compare(

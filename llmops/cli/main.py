@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from llmops.cli import judge, look, make, power, prove, use
+from llmops.cli.choose import choose, forecast
 from llmops.cli.verbs import INTERRUPTED, add_verb, complain
 
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Make a model": (make.new, make.run, make.prepare, make.plan, make.train, make.stop),
+    "Make a model": (make.new, make.run, make.prepare, make.plan, choose, forecast, make.train, make.stop),
     "Judge it": (
         judge.evaluate,
         judge.compare,

@@ -3,9 +3,11 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.choose import choose
 from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
 from llmops.pipeline.file_suites import evaluate_questions
+from llmops.pipeline.forecast import forecast
 from llmops.pipeline.forgetting import forgotten
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
@@ -26,6 +28,7 @@ __all__ = [
     "calibrate",
     "card",
     "chat",
+    "choose",
     "compare",
     "correct",
     "curate",
@@ -36,6 +39,7 @@ __all__ = [
     "examples_of",
     "export_suite",
     "feedback",
+    "forecast",
     "forgotten",
     "health",
     "inspect_dropped",

@@ -91,7 +91,10 @@ def register(report_ref: str, at: Workspace) -> ModelVersion:
         plan, files = at.get(Plan, run.plan), lambda out: copy_files(adapter, out)
         return keep(at, plan, report, files, run.id, _temperature(report))
     plan = at.get(Plan, report.subject.ref)
-    return keep(at, plan, report, fit_cheap_rows(plan, at)[0][report.subject.kind].save, None, _temperature(report))
+    fitted = fit_cheap_rows(plan, at)[0].get(report.subject.kind)
+    if fitted is None:
+        raise RequestError(f"a {report.subject.kind} row has no files of its own to keep", "register another report")
+    return keep(at, plan, report, fitted.save, None, _temperature(report))
 
 
 def _temperature(report: EvalReport) -> float | None:
