@@ -132,6 +132,11 @@ class Compiled(Plain):
     def softmax_backward(self, shares: Tensor, d: Tensor, counts: Tensor, window: int) -> None:
         self.library.softmax_backward(_at(shares), _at(d), _at(counts), *_long(window, *shares.shape))
 
+    def log_total(self, logits_NV: Tensor, cap: float) -> Tensor:
+        found = torch.empty(len(logits_NV), dtype=torch.float32)
+        self.library.log_total(_at(logits_NV), ctypes.c_float(cap), _at(found), *_long(*logits_NV.shape))
+        return found
+
     def log_share(self, logits_NV: Tensor, targets: Tensor, cap: float) -> Tensor:
         found = torch.empty(len(targets), dtype=torch.float32)
         self.library.log_share(_at(logits_NV), _at(targets), ctypes.c_float(cap), _at(found), *_long(*logits_NV.shape))

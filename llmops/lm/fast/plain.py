@@ -103,6 +103,11 @@ class Plain:
         p, g = shares.float(), d.float().masked_fill_(~seen, 0.0)
         d.copy_(p * (g - (p * g).sum(-1, keepdim=True)))
 
+    def log_total(self, logits_NV: Tensor, cap: float) -> Tensor:
+        """log of the sum of exp(logits), N float32; `cap` as in `log_share`. The logits stay."""
+        raw = logits_NV.float()
+        return (cap * (raw / cap).tanh() if cap else raw).logsumexp(-1)
+
     def log_share(self, logits_NV: Tensor, targets: Tensor, cap: float) -> Tensor:
         """log softmax(logits)[target], N float32; and over the logits its gradient. `cap` (0 none) bends them first."""
         raw = logits_NV.float()
