@@ -69,6 +69,19 @@ if TYPE_CHECKING:
     from llmops.core.report import Subject as Subject
     from llmops.core.run import Run as Run
     from llmops.core.run import StepRecord as StepRecord
+    from llmops.core.scorers import Bleu as Bleu
+    from llmops.core.scorers import Chrf as Chrf
+    from llmops.core.scorers import Code as Code
+    from llmops.core.scorers import Exact as Exact
+    from llmops.core.scorers import Function as Function
+    from llmops.core.scorers import Includes as Includes
+    from llmops.core.scorers import Json as Json
+    from llmops.core.scorers import Judge as Judge
+    from llmops.core.scorers import Number as Number
+    from llmops.core.scorers import PickedOption as PickedOption
+    from llmops.core.scorers import Regex as Regex
+    from llmops.core.scorers import Rouge as Rouge
+    from llmops.core.scorers import Schema as Schema
     from llmops.core.serving import Endpoint as Endpoint
     from llmops.core.serving import Exchange as Exchange
     from llmops.core.serving import Feedback as Feedback
@@ -200,6 +213,7 @@ _HOMES = {
     "llmops.core.canaries": "Canaries",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
+    "llmops.core.scorers": "Bleu Chrf Code Exact Function Includes Json Judge Number PickedOption Regex Rouge Schema",
     "llmops.core.suites": "Choose DrawnExamples FixedExamples Generate Label NoExamples Question Read make_question",
     "llmops.core.views": "RowView SetView TokenView",
 }
