@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from llmops.core.context import Track, silent
-from llmops.lm.model import HEAD_POSITIONS, LocalModel
+from llmops.lm.model import LocalModel
 from llmops.lm.pack import hidden_states, logits_of, pack_rows, pack_tokens
 from llmops.lm.render import Example
+
+HEAD_POSITIONS = 512  # at most so many at once: 512 positions of 49,152 logits are 100 MB in float32
 
 
 class Reading(NamedTuple):
