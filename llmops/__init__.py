@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from llmops.core.calibration import Abstention as Abstention
     from llmops.core.calibration import Calibration as Calibration
     from llmops.core.canaries import Canaries as Canaries
+    from llmops.core.certificate import Certificate as Certificate
+    from llmops.core.choice import Choice as Choice
+    from llmops.core.choice import Contest as Contest
+    from llmops.core.choice import Forecast as Forecast
     from llmops.core.cleaning import Duplicates as Duplicates
     from llmops.core.cleaning import Language as Language
     from llmops.core.cleaning import NearDuplicates as NearDuplicates
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from llmops.core.experiments import Board as Board
     from llmops.core.experiments import LineUp as LineUp
     from llmops.core.experiments import Sweep as Sweep
+    from llmops.core.export import Export as Export
     from llmops.core.forgetting import Forgetting as Forgetting
     from llmops.core.health import HealthReport as HealthReport
     from llmops.core.method import DPO as DPO
@@ -65,7 +70,6 @@ if TYPE_CHECKING:
     from llmops.core.run import Run as Run
     from llmops.core.run import StepRecord as StepRecord
     from llmops.core.scorers import Bleu as Bleu
-    from llmops.core.scorers import Choice as Choice
     from llmops.core.scorers import Chrf as Chrf
     from llmops.core.scorers import Code as Code
     from llmops.core.scorers import Exact as Exact
@@ -74,6 +78,7 @@ if TYPE_CHECKING:
     from llmops.core.scorers import Json as Json
     from llmops.core.scorers import Judge as Judge
     from llmops.core.scorers import Number as Number
+    from llmops.core.scorers import PickedOption as PickedOption
     from llmops.core.scorers import Regex as Regex
     from llmops.core.scorers import Rouge as Rouge
     from llmops.core.scorers import Schema as Schema
@@ -113,11 +118,14 @@ if TYPE_CHECKING:
     from llmops.core.views import SetView as SetView
     from llmops.core.views import TokenView as TokenView
     from llmops.pipeline import abstention as abstention
+    from llmops.pipeline import adopt as adopt
     from llmops.pipeline import ask_held_out as ask_held_out
     from llmops.pipeline import board as board
     from llmops.pipeline import calibrate as calibrate
     from llmops.pipeline import card as card
+    from llmops.pipeline import certify as certify
     from llmops.pipeline import chat as chat
+    from llmops.pipeline import choose as choose
     from llmops.pipeline import compare as compare
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
@@ -126,8 +134,10 @@ if TYPE_CHECKING:
     from llmops.pipeline import evaluate_suite as evaluate_suite
     from llmops.pipeline import examine as examine
     from llmops.pipeline import examples_of as examples_of
+    from llmops.pipeline import export as export
     from llmops.pipeline import export_suite as export_suite
     from llmops.pipeline import feedback as feedback
+    from llmops.pipeline import forecast as forecast
     from llmops.pipeline import forgotten as forgotten
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
@@ -168,11 +178,12 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate
-        evaluate_questions evaluate_suite examine examples_of export_suite feedback forgotten health
-        inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap new
-        outcome page pick plan power predict prepare promote prove read_lm_eval register rollback run
-        serve show side_by_side slices stop sweep train train_seeds vary write_note""",
+    "llmops.pipeline": """abstention adopt ask_held_out board calibrate card certify chat choose compare correct curate
+        evaluate evaluate_questions evaluate_suite examine examples_of export export_suite feedback
+        forecast forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up listing
+        load measure_cheap new outcome page pick plan power predict prepare promote prove read_lm_eval
+        register rollback run serve show side_by_side slices stop sweep train train_seeds vary
+        write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
@@ -187,11 +198,14 @@ _HOMES = {
     "llmops.core.run": "Run StepRecord",
     "llmops.core.report": "Answer EvalReport Score Subject",
     "llmops.core.cleaning": "Duplicates Language NearDuplicates Normalise Private Quality Terms",
+    "llmops.core.choice": "Choice Contest Forecast",
     "llmops.core.comparison": "Comparison Difference Pick",
     "llmops.core.experiments": "Board LineUp Sweep",
     "llmops.core.power": "Power",
     "llmops.core.slices": "Slices",
     "llmops.core.calibration": "Abstention Calibration",
+    "llmops.core.certificate": "Certificate",
+    "llmops.core.export": "Export",
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
     "llmops.core.exam": "Exam",
@@ -199,7 +213,7 @@ _HOMES = {
     "llmops.core.canaries": "Canaries",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
-    "llmops.core.scorers": "Bleu Choice Chrf Code Exact Function Includes Json Judge Number Regex Rouge Schema",
+    "llmops.core.scorers": "Bleu Chrf Code Exact Function Includes Json Judge Number PickedOption Regex Rouge Schema",
     "llmops.core.suites": "Choose DrawnExamples FixedExamples Generate Label NoExamples Question Read make_question",
     "llmops.core.views": "RowView SetView TokenView",
 }

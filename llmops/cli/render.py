@@ -8,11 +8,13 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from llmops.cli import boards, exam, scores, words
+from llmops.cli import boards, exam, scores, weights, words
 from llmops.cli.cards import DataCard, LmEvalTask, Page
+from llmops.cli.choices import choice, forecast
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
+from llmops.core.choice import Choice, Forecast
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
 from llmops.core.exam import Exam
@@ -262,6 +264,14 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
         "dataset": value.dataset,
         "report": value.report,
     },
+    Choice: lambda value: {
+        "choice": value.id,
+        "recipe": value.recipe.name,
+        "picked": value.verdict.pick,
+        "rows": len(value.entries),
+        "took": words.seconds(value.seconds),
+        "then": value.then,
+    },
     Promotion: lambda value: {
         "alias": f"{value.name}@{value.alias}",
         "version": f"{value.name}:{value.version}",
@@ -297,7 +307,10 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     RowView: row_picture,
     SetView: set_picture,
     Outcome: scores.outcome,
+    Choice: choice,
+    Forecast: forecast,
     **boards.PICTURES,
+    **weights.PICTURES,
     dict: pairs,
     list: listing,
     tuple: listing,

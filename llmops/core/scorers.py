@@ -43,7 +43,8 @@ class Includes(Value):
 class Number(Value):
     """1 where the answer's number is the expected one, or near enough.
 
-    Near is within the larger tolerance. Reads 1,234.5 and 1e3; a percentage means its share or the number before its sign, so 50 % is 0.5 and 50.
+    Near is within the larger tolerance. Reads 1,234.5 and 1e3; a percentage means its share or the number before
+    its sign, so 50 % is 0.5 and 50.
     """
 
     kind: Literal["number"] = "number"
@@ -53,7 +54,7 @@ class Number(Value):
     relative: float = Field(1e-9, ge=0, lt=1, description="largest difference, as a share of the expected number")
 
 
-class Choice(Value):
+class PickedOption(Value):
     """1 where the answer names the expected option, by letter or text."""
 
     kind: Literal["choice"] = "choice"
@@ -143,7 +144,8 @@ class Regex(Value):
 class Code(Value):
     """The mark that a program of your own gives, in a process for each answer.
 
-    The process is limited in time and memory. The program is named where the evaluation is asked for; here stand its name and sha256.
+    The process is limited in time and memory. The program is named where the evaluation is asked for; here stand
+    its name and sha256.
     """
 
     kind: Literal["code"] = "code"
@@ -190,7 +192,7 @@ class Function(Value):
 
 
 Scorer = Annotated[
-    Exact | Includes | Number | Choice | Json | Schema | Rouge | Bleu | Chrf | Regex | Code | Judge | Function,
+    Exact | Includes | Number | PickedOption | Json | Schema | Rouge | Bleu | Chrf | Regex | Code | Judge | Function,
     Field(discriminator="kind"),
 ]
 

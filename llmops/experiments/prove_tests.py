@@ -54,14 +54,13 @@ def equal(name: str, better: int, of: int) -> CheckResult:
 
 
 def found(name: str, better: int, of: int) -> CheckResult:
-    """The goal of power: a difference of the stated size is found in 80 of 100 cases, give or take chance."""
-    luck = 2 * (GOAL * (1 - GOAL) / of) ** 0.5
+    """The goal of power: a difference of the stated size is found in 80 of 100 cases."""
     return CheckResult(
         name=name,
         found=better,
         of=of,
         goal="found in at least 80 % of them",
-        passed=better / of >= GOAL - luck,
+        passed=better / of >= GOAL,
         note=f"{100 * better / of:.1f} %",
     )
 

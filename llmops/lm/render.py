@@ -184,6 +184,10 @@ class Renderer:
         ids = [*(self._opening() or [end]), *self.content_ids(text), end]
         return Example(ids, [place > 0 for place in range(len(ids))], 1)
 
+    def around(self, roles: Sequence[str]) -> list[str]:
+        """What the template puts before, between and behind the contents of turns by these roles."""
+        return MARKER.split(self._skeleton(tuple(roles), False))[::2]
+
     def row(self, row: Row) -> Example:
         """A row as training sees it: a conversation, or running text."""
         return self.example(row.messages) if row.messages else self.running_text(row.text)

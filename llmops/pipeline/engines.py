@@ -16,6 +16,7 @@ from llmops.store.workspace import Workspace
 if TYPE_CHECKING:
     from llmops.serving.engine import Engine
     from llmops.serving.roster import Labels, Served
+    from llmops.serving.upstream import Upstream
     from llmops.serving.watch import Handover
 
 CONTEXT_TOKENS = 2048
@@ -59,6 +60,31 @@ def merged(at: Workspace) -> MakeEngine:
         return LlamaCppEngine(version_gguf(at, version, base), _threads(), CONTEXT_TOKENS, SLOTS)
 
     return make
+
+
+def transformers_engine(at: Workspace) -> MakeEngine:
+    """PyTorch and transformers on the adapter itself, one answer at a time: what was trained, to look at."""
+    from llmops.lm.steps import token_steps
+    from llmops.planning.bases import open_model
+    from llmops.serving.stepping import SteppingEngine
+
+    def make(version: ModelVersion, plan: Plan, base: Path) -> Engine:
+        model = open_model(plan, at.version_folder(version.ref), at.world, "float32")
+        return SteppingEngine(
+            "transformers",
+            lambda ids, sampling: token_steps(model, ids, sampling),
+            model.renderer.decode,
+            CONTEXT_TOKENS,
+        )
+
+    return make
+
+
+def upstream_engine(upstream: Upstream) -> MakeEngine:
+    """Another server, which holds the weights itself."""
+    from llmops.serving.upstream import UpstreamEngine
+
+    return lambda version, plan, base: UpstreamEngine(upstream, context_tokens=CONTEXT_TOKENS)
 
 
 def served_together(refs: Sequence[str], at: Workspace, make: MakeEngine | None = None) -> list[Served]:
@@ -114,7 +140,9 @@ def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -
     return LlamaCppEngine(base_gguf(base, at.world), _threads(), CONTEXT_TOKENS, SLOTS, paths)
 
 
-def successor(refs: Sequence[str], at: Workspace, opened: Callable[[Served], None]) -> Any:
+def successor(
+    refs: Sequence[str], at: Workspace, opened: Callable[[Served], None], make: MakeEngine | None = None
+) -> Any:
     """Who answers for these names now, asked again and again: a promotion moves names to another version.
 
     A version that is served already keeps its engine; `opened` is told of one that is loaded afresh.
@@ -133,7 +161,7 @@ def successor(refs: Sequence[str], at: Workspace, opened: Callable[[Served], Non
             names = aliases(version, ref, at)
             one = wanted.get(version.ref) or running.get(version.ref)
             if one is None:
-                one = served(ref, at)
+                one = served(ref, at, make)
                 opened(one)
             names = tuple(dict.fromkeys((*(wanted[version.ref].aliases if version.ref in wanted else ()), *names)))
             wanted[version.ref] = one if set(one.aliases) == set(names) else replace(one, aliases=names)

@@ -14,7 +14,16 @@ from llmops.store.files import locked, read_json, stored
 from llmops.store.workspace import Workspace
 
 ALIAS = "production"
-CHEAP_ROWS: tuple[SubjectKind, ...] = ("majority", "mean", "word_list", "tfidf", "frozen", "base")
+CHEAP_ROWS: tuple[SubjectKind, ...] = (
+    "majority",
+    "mean",
+    "word_list",
+    "tfidf",
+    "frozen",
+    "nearest",
+    "base",
+    "few_shot",
+)
 
 
 def promote(

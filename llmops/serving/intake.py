@@ -41,7 +41,7 @@ async def read_body(request: Request, within_s: float) -> bytes:
 async def asked(kind: type[B], request: Request, within_s: float) -> B:
     """The body of a request as `kind`; a large one is read beside the event loop.
 
-    A mebibyte of small objects takes 150 ms to parse and check, 16 KiB of them 2. Raises what `read_body` and `checked` do.
+    A mebibyte of small objects takes 150 ms to parse and check, 16 KiB of them 2. Raises as `read_body` and `checked`.
     """
     body = await read_body(request, within_s)
     return checked(kind, body) if len(body) <= SMALL_BYTES else await asyncio.to_thread(checked, kind, body)

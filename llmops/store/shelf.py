@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import get_args
 
+from llmops.core.choice import Choice
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
@@ -19,7 +20,8 @@ from llmops.core.value import Fact, Value
 from llmops.core.version import Promotion, RefusedPromotion
 from llmops.store.catalogue import BASES, DATA
 from llmops.store.exams import EXAMS
-from llmops.store.workspace import Workspace
+from llmops.store.files import read_json, stored
+from llmops.store.workspace import Workspace, pick
 
 
 class CatalogueLine(Value):
@@ -62,6 +64,12 @@ def catalogue(at: Workspace) -> list[Value]:
     ]
 
 
+def choices(at: Workspace) -> list[Choice]:
+    """The finished tournaments, oldest first."""
+    paths = sorted((at.root / "choices").glob("*/choice.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [stored(Choice, read_json(path), path) for path in paths]
+
+
 KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "versions": lambda at: list(at.versions()),
     "runs": lambda at: [at.run(run_id) for run_id in at.run_ids()],
@@ -70,6 +78,7 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "reports": lambda at: list(at.all(EvalReport)),
     "comparisons": lambda at: list(at.all(Comparison)),
     "sweeps": lambda at: list(at.all(Sweep)),
+    "choices": lambda at: list(choices(at)),
     "health": lambda at: list(at.all(HealthReport)),
     "promotions": lambda at: list(at.ledger.read(Promotion)),
     "refusals": lambda at: list(at.ledger.read(RefusedPromotion)),
@@ -100,6 +109,9 @@ def find(ref: str, at: Workspace) -> Value:
     prefix = ref.split("-", maxsplit=1)[0]
     if prefix in BY_PREFIX:
         return at.get(BY_PREFIX[prefix], ref)
+    if prefix == "ch":
+        held = {choice.id: choice for choice in choices(at)}
+        return held[pick(ref, list(held), "choice")]
     versions = [version for version in at.versions() if ref in (version.ref, version.id)]
     if versions:
         return versions[0]

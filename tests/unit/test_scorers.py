@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from llmops.core.errors import RequestError
 from llmops.core.scorers import (
     Bleu,
-    Choice,
     Chrf,
     Code,
     Exact,
@@ -23,6 +22,7 @@ from llmops.core.scorers import (
     Json,
     Judge,
     Number,
+    PickedOption,
     Regex,
     Rouge,
     Schema,
@@ -52,7 +52,7 @@ def test_every_scorer_that_a_suite_can_name_is_in_the_table():
 def test_every_measure_of_a_scorer_has_a_metric():
     from llmops.evals.metrics.table import METRICS
 
-    plain = [Exact(), Includes(), Number(), Choice(), Json(), Schema(wanted={}), Rouge(), Bleu(), Chrf(), Regex()]
+    plain = [Exact(), Includes(), Number(), PickedOption(), Json(), Schema(wanted={}), Rouge(), Bleu(), Chrf(), Regex()]
     own = [Code(program="a.py"), Judge(model="a"), Function(function="a.py:f")]
     assert {measure for one in plain + own for measure in measures_of_scorer(one)} <= set(METRICS)
 
@@ -167,12 +167,12 @@ OPTIONS = (" ice", " ice cream", " a dog", " an apple")
     ],
 )
 def test_choice_reads_a_letter_or_a_text(answer, right):
-    assert mark(Choice(), answer, asks(" ice cream", options=OPTIONS)).mark == right
+    assert mark(PickedOption(), answer, asks(" ice cream", options=OPTIONS)).mark == right
 
 
 def test_choice_wants_options():
     with pytest.raises(RequestError, match="options"):
-        mark(Choice(), "B", asks("ice"))
+        mark(PickedOption(), "B", asks("ice"))
 
 
 @pytest.mark.parametrize(
@@ -220,16 +220,14 @@ def test_a_schema_takes_what_fits(answer, right):
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        ({"$ref": "https://example.org/schema.json"}, "refers to"),
-        ({"properties": {"a": {"$ref": "file:///etc/passwd"}}}, "refers to"),
-        ({"$dynamicRef": "other.json#/a"}, "refers to"),
-        ({"format": "hostname"}, "format"),
-        ({"format": "moonphase"}, "format"),
-        ({"$schema": "https://example.org/mine"}, "schema"),
-        ({"type": "thing"}, "no JSON schema"),
-        ({"pattern": "(?=a)b"}, "compile"),
-        ({"patternProperties": {"(a": {}}}, "pattern"),
-        ({"unevaluatedProperties": False, "patternProperties": {"a": {}}}, "unevaluatedProperties"),
+        ({"$ref": "https://example.org/schema.json"}, "refers to https"),
+        ({"properties": {"a": {"$ref": "file:///etc/passwd"}}}, "refers to file"),
+        ({"$dynamicRef": "other.json#/a"}, "other.json"),
+        ({"format": "moonphase"}, "moonphase"),
+        ({"$schema": "https://example.org/mine"}, "example.org/mine"),
+        ({"type": "thing"}, "thing"),
+        ({"pattern": "(?=a)b"}, "regex"),
+        ({"patternProperties": {"(a": {}}}, "regex"),
     ],
 )
 def test_a_schema_that_reaches_out_or_cannot_be_checked_is_refused(wanted, why):
@@ -244,12 +242,6 @@ def test_a_schema_may_refer_to_itself_and_its_patterns_take_linear_time():
     started = time.perf_counter()
     assert mark(Schema(wanted=evil), json.dumps({"a" * 40 + "!": 1}), asks("{}")).mark == 0
     assert time.perf_counter() - started < 2
-
-
-def test_a_schema_that_never_ends_costs_no_other_answer_its_mark():
-    found = mark(Schema(wanted={"$ref": "#"}), "1", asks("1"))
-    assert found.mark is None
-    assert "RecursionError" in found.notes["scorer_error"]
 
 
 def test_a_date_and_time_needs_its_offset():

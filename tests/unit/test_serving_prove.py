@@ -39,6 +39,8 @@ described = schemathesis.openapi.from_dict(openapi())
     max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
 )
 def test_no_request_that_schemathesis_thinks_of_gets_a_5xx(busy: Site, case: schemathesis.Case) -> None:
+    if isinstance(case.body, dict) and "model" in case.body:
+        case.body["model"] = "tone"  # a random name would be a 404, and nothing behind it tried
     answer = case.call(base_url=busy.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400 and case.path in POSTS:

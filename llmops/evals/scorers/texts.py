@@ -11,7 +11,7 @@ from typing import Any
 import re2
 
 from llmops.core.errors import RequestError
-from llmops.core.scorers import Choice, Exact, Fold, Includes, Regex
+from llmops.core.scorers import Exact, Fold, Includes, PickedOption, Regex
 from llmops.core.suites import Question
 from llmops.evals.scorers.mark import Marked, Marker, Tools, Unmarked, each, right
 
@@ -98,7 +98,7 @@ def _goes_on(edge: str, beyond: str) -> bool:
     return edge.isdigit() and beyond[0] in ".," and beyond[1:].isdigit()
 
 
-def choice(knobs: Choice, tools: Tools) -> Marker:
+def choice(knobs: PickedOption, tools: Tools) -> Marker:
     """1 where the option that the answer names is an expected one."""
 
     def mark(answer: str, question: Question) -> Marked:

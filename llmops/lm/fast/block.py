@@ -133,7 +133,9 @@ def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room
         (raw_q, raw_k, _), (q, k, _) = block.heads.parts(qkv), block.heads.parts(qkv := qkv.clone())
         step.passes.norm(raw_q, block.of_queries.weight, block.of_queries.eps, q)
         step.passes.norm(raw_k, block.of_keys.weight, block.of_keys.eps, k)
-    seen = step.attention(block).forward(qkv, mixed) if before is None else _behind(before, block, step, qkv, mixed)
+    seen = step.attention(block).forward(qkv, mixed) if before is None else None
+    if before is not None:
+        _behind(before, block, step, qkv, mixed)
     raw_out, ax_out = _onto(block.out, step, block.after_attention, mixed, x_TD, middle_TD)
     ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD), gate_up)
     inner_TI = step.rooms.desk.take(tokens, block.down.inputs)

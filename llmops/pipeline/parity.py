@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llmops.lm.stage import LocalSpeaker, Speaker
     from llmops.serving.gateway import PromptRenderer
 
-CERTIFICATE = "certificate.json"  # beside a version's files, as its exports are
 ROWS = 32
 SERVED_PLACES = 2  # places of a reply at which the engine is asked: a request each
 CONTEXT_TOKENS = 2048
@@ -70,6 +69,7 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
     from llmops.planning.bases import base_gguf, open_base
     from llmops.registry.export import version_gguf
     from llmops.registry.names import resolve
+    from llmops.registry.register import CERTIFICATE
 
     version = resolve(at, ref)
     plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
