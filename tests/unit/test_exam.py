@@ -251,7 +251,7 @@ def test_a_run_is_examined_and_the_exam_lies_beside_its_report(
     assert run(["evaluate", "last", "--exam", "--json", "--workspace", str(workspace.root)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] in ("understood", "memorised", "cannot tell") and printed["id"].startswith("ex-")
-    assert run(["evaluate", "last", "--exam", "--workspace", str(workspace.root)]) == 0
+    assert run(["evaluate", "last", "--exam", "--rows", "24", "--workspace", str(workspace.root)]) == 0
     assert capsys.readouterr().out.startswith(printed["verdict"])
     assert run(["evaluate", "last", "--exam", "--forgetting", "--workspace", str(workspace.root)]) == 2
 
