@@ -65,7 +65,7 @@ def change(before_N: np.ndarray, after_N: np.ndarray, weights_N: np.ndarray, gro
 
 
 def share_of(part: float, part_R: np.ndarray, whole: float, whole_R: np.ndarray, n: int) -> Estimate | None:
-    """part / whole; None where the whole is not above zero by its interval. A ratio's interval need not be symmetric."""
+    """part / whole; None where the whole is not above zero by its interval. The interval need not be symmetric."""
     if whole <= 0 or np.quantile(whole_R, 0.025) <= 0:
         return None
     return estimate(part / whole, part_R / np.maximum(whole_R, 1e-9), n)

@@ -79,6 +79,7 @@ def pick(reports: Sequence[EvalReport]) -> Pick:
 
 def register(report_ref: str, at: Workspace) -> ModelVersion:
     """Keep what a report measured as the next version of its recipe's name; what is kept already stays that version."""
+    from llmops.registry.register import Origin
     from llmops.registry.register import register as keep
 
     report = report_of(report_ref, at)
@@ -89,12 +90,12 @@ def register(report_ref: str, at: Workspace) -> ModelVersion:
         run = at.run(report.subject.ref)
         adapter = at.run_folder(run.id) / "adapter"
         plan, files = at.get(Plan, run.plan), lambda out: copy_files(adapter, out)
-        return keep(at, plan, report, files, run.id, _temperature(report))
+        return keep(at, plan, report, files, Origin(run.id, temperature=_temperature(report)))
     plan = at.get(Plan, report.subject.ref)
     fitted = fit_cheap_rows(plan, at)[0].get(report.subject.kind)
     if fitted is None:
         raise RequestError(f"a {report.subject.kind} row has no files of its own to keep", "register another report")
-    return keep(at, plan, report, fitted.save, None, _temperature(report))
+    return keep(at, plan, report, fitted.save, Origin(temperature=_temperature(report)))
 
 
 def _temperature(report: EvalReport) -> float | None:

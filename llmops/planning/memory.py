@@ -43,14 +43,16 @@ def by_autograd(shape: BaseShape, knobs: Knobs, tokens: int) -> int:
 def by_hand(shape: BaseShape, knobs: Knobs, tokens: int) -> int:
     """The same where our decoder computes it (`Kept` in `lm/fast/block.py`).
 
-    The stream before each half, what attention mixed, gate and up, q, k and v, the shares of attention over a row's own
-    tokens, and, where a norm follows a product, the product.
+    The stream before each half, what attention mixed, gate and up, q, k and v, and, where a norm follows a product, the
+    product. Attention in C (`lm/fast/attend.py`) keeps nothing more; by matrix products it keeps q, k and v as it
+    spread them, and the shares over a row's own tokens.
     """
     width = 2 if knobs.precision == "bfloat16" else 4
     streams = 2 * shape.hidden + shape.wide + 2 * shape.inner + shape.wide + 2 * shape.narrow
     sandwiched = 2 * shape.hidden + shape.wide + 2 * shape.narrow if shape.sandwiched else 0
-    shares = shape.heads * min(tokens, knobs.max_tokens)
-    return tokens * width * (streams + sandwiched + shares)
+    spread = shape.wide + 2 * shape.narrow + shape.heads * min(tokens, knobs.max_tokens)
+    in_c = knobs.decoder == "compiled" and knobs.precision == "bfloat16"
+    return tokens * width * (streams + sandwiched + (0 if in_c else spread))
 
 
 KEPT: dict[str, Callable[[BaseShape, Knobs, int], int]] = {

@@ -18,7 +18,7 @@ from llmops.core.version import ModelVersion, Promotion, RefusedPromotion
 from llmops.experiments.compare import compare
 from llmops.registry.names import resolve
 from llmops.registry.promote import promote, rollback
-from llmops.registry.register import code_commit, register, verify
+from llmops.registry.register import Origin, code_commit, register, verify
 from llmops.store.workspace import Workspace
 from tests.unit.sample_values import Clock, plan, report, share, workspace
 
@@ -44,7 +44,7 @@ def stored(home: Workspace, kind: str, right: int, **changes: object) -> EvalRep
 
 def version_of(home: Workspace, made: EvalReport, name: str = "tone") -> ModelVersion:
     return register(
-        home, plan(name), made, write(made.id), run="20261123-tone-ab" if made.subject.kind == "tuned" else None
+        home, plan(name), made, write(made.id), Origin("20261123-tone-ab" if made.subject.kind == "tuned" else None)
     )
 
 

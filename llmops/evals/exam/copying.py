@@ -13,8 +13,8 @@ import numpy as np
 
 from llmops.core.dataset import Row
 from llmops.core.exam import CopiedRow, Copying, Recital
-from llmops.evals.paired import draws, estimate
 from llmops.evals.intervals import SEED
+from llmops.evals.paired import draws, estimate
 from llmops.lm.readings import Reading
 from llmops.lm.render import Renderer
 
