@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from llmops.cli.session import Session
 
 if TYPE_CHECKING:
     from llmops.core.dataset import Message
+    from llmops.pipeline.use import EngineName
+    from llmops.serving.upstream import Upstream
 
 Name = Annotated[str, Argument(metavar="NAME", help="A model's name, tone:2, or tone@production.")]
 
@@ -81,13 +84,63 @@ def ask(session: Session) -> str:
     return sys.stdin.readline().strip()
 
 
+class EngineKind(StrEnum):
+    """What answers."""
+
+    llama = "llama.cpp"
+    transformers = "transformers"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What stands behind the endpoint."""
+
+    engine: Annotated[
+        EngineKind, Option("--engine", help="transformers answers slowly, with what was trained: to look at.")
+    ] = EngineKind.llama
+    upstream: Annotated[
+        str | None, Option("--upstream", metavar="URL", help="Another server that holds the weights, such as vLLM.")
+    ] = None
+    upstream_model: Annotated[
+        str | None, Option("--upstream-model", metavar="NAME", help="What the upstream calls the model.")
+    ] = None
+    upstream_token_file: Annotated[
+        Path | None, Option("--upstream-token-file", metavar="FILE", help="Holds the upstream's token.")
+    ] = None
+
+    def chosen(self) -> EngineName | Upstream:
+        """The same as a value. Raises `RequestError` where an upstream lacks a name or its file cannot be read."""
+        from llmops.core.errors import RequestError
+        from llmops.serving.upstream import Upstream
+
+        if self.upstream is None:
+            return self.engine.value
+        if self.upstream_model is None:
+            raise RequestError("an upstream calls its model by a name", "add --upstream-model NAME")
+        url = self.upstream.rstrip("/").removesuffix("/v1")
+        if self.upstream_token_file is None:
+            return Upstream(url, self.upstream_model)
+        try:
+            secret = self.upstream_token_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            fix = "give another --upstream-token-file"
+            raise RequestError(f"{self.upstream_token_file} cannot be read: {error.strerror}", fix) from error
+        return Upstream(url, self.upstream_model, secret)
+
+
 def serve(
     names: Annotated[list[str], Argument(metavar="NAME...", help="Versions to serve: tone, tone:2, tone@production.")],
     door: Door = Door(),
     keep_text: Annotated[bool, Option("--keep-text", help="Keep questions and answers, redacted.")] = False,
+    log: Annotated[
+        Path | None, Option("--log", metavar="FILE", help="Append a line of JSON for each answer: numbers, no text.")
+    ] = None,
+    behind: EngineOptions = EngineOptions(),
     session: Session = Session(),
 ) -> None:
     """Serve versions on an OpenAI-compatible address, and print a curl line that works. Ctrl-C drains and ends it.
+
+    Several versions of one base share its weights. A promotion takes effect while it runs.
 
     Example: llmops serve tone --port 8000
     """
@@ -100,8 +153,9 @@ def serve(
         token=token(where),
         allowed_hosts=tuple(door.allowed_host or ()),
         keep_text=keep_text,
+        log=log,
     )
-    llmops.serve(names, session.at, settings, where)
+    llmops.serve(names, session.at, settings, where, behind.chosen())
 
 
 def token_path(door: Door, session: Session, default: str) -> Path | None:

@@ -101,7 +101,7 @@ def graded_power(n: float, deviation: float, delta: float) -> float:
 
 
 def _smallest(found: Callable[[float], float], most: float) -> float | None:
-    """The smallest difference that is found in `GOAL` of all cases, by halving; rounded up to two digits.
+    """The smallest difference that is found in `GOAL` of all cases, by halving; rounded up to three decimals or digits.
 
     Up, so that what is printed is found that often.
     """
@@ -111,7 +111,7 @@ def _smallest(found: Callable[[float], float], most: float) -> float | None:
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (low, middle) if found(middle) >= GOAL else (middle, high)
-    unit = 10.0 ** (math.floor(math.log10(high)) - 1)
+    unit = min(0.001, 10.0 ** (math.floor(math.log10(high)) - 2))
     return min(most, round(math.ceil(high / unit - 1e-9) * unit, 12))
 
 

@@ -1,28 +1,23 @@
-"""What several verbs share: who is meant by a name, measured on what, behind which engine."""
+"""What several verbs share: who is meant by a name, and measured on what."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops.core.dataset import DatasetManifest, Message
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
+from llmops.core.recipe import Recipe
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
 from llmops.core.tasks import Classify, Rate
-from llmops.core.version import ModelVersion
 from llmops.pipeline.gate import check_report
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.experiments.linear import Baseline
     from llmops.lm.ports import Probe
-    from llmops.serving.gateway import Served
-
-CONTEXT_TOKENS = 2048
-SLOTS = 4
 
 
 def subject_of(ref: str, at: Workspace) -> tuple[Subject, Plan, Path]:
@@ -73,25 +68,32 @@ def fit_cheap_rows(
     plan: Plan, at: Workspace, heldout: bool = False
 ) -> tuple[dict[SubjectKind, Baseline], Probe | None]:
     """(the cheap rows fitted on a plan's training rows, the base's view of its held-out rows where wanted)."""
-    from llmops.data.words import read_word_list
     from llmops.experiments.cheap import fit_cheap
     from llmops.planning.bases import open_model
-    from llmops.store.catalogue import DATA
-    from llmops.store.sources import fetch
 
     task = plan.recipe.task
     if not isinstance(task, Classify):
         raise RequestError("cheap rows are fitted for labels only", "register the tuned report")
-    model, words = open_model(plan, None, at.world), None
+    model, words = open_model(plan, None, at.world), word_list(plan.recipe, at)
     rows = [row for row in at.rows(plan.dataset, "train") if row.label is not None]  # rows to replay have none
-    if (listed := plan.recipe.baselines.word_list) is not None:
-        if listed not in DATA:
-            raise RequestError(f"there is no word list {listed!r} in the catalogue", "see 'llmops list catalogue'")
-        words = read_word_list(fetch(DATA[listed].address, DATA[listed].sha256, at.world, DATA[listed]).path)
     probe = model.probe([row.prompt for row in rows], task.labels, at.world.track)
     found = fit_cheap(rows, task.labels, probe, words, at.world.track)
     asked = [row.prompt for row in at.rows(plan.dataset, "heldout")] if heldout else []
     return found, model.probe(asked, task.labels, at.world.track) if heldout else None
+
+
+def word_list(recipe: Recipe, at: Workspace) -> dict[str, float] | None:
+    """The word list that a recipe names, fetched and read; None where it names none."""
+    from llmops.data.words import read_word_list
+    from llmops.store.catalogue import DATA
+    from llmops.store.sources import fetch
+
+    listed = recipe.baselines.word_list
+    if listed is None:
+        return None
+    if listed not in DATA:
+        raise RequestError(f"there is no word list {listed!r} in the catalogue", "see 'llmops list catalogue'")
+    return read_word_list(fetch(DATA[listed].address, DATA[listed].sha256, at.world, DATA[listed]).path)
 
 
 def label_chances(
@@ -115,56 +117,3 @@ def label_chances(
     seen = baseline.needs_probe
     probe = open_model(plan, None, at.world).probe(prompts, labels, at.world.track) if seen else None
     return baseline.probabilities(texts, probe)
-
-
-def served(ref: str, at: Workspace) -> Served:
-    """A version, or a base by its name, behind the engine that answers for it. Close the engine when done."""
-    from llmops.data.mapping import ask
-    from llmops.lm.base import load_tokenizer, template_of
-    from llmops.lm.render import Renderer
-    from llmops.planning.bases import base_gguf, open_base
-    from llmops.registry.export import version_gguf
-    from llmops.registry.names import answering, resolve
-    from llmops.serving.engine import ClassifierEngine, LlamaCppEngine
-    from llmops.serving.gateway import Served
-    from llmops.store.catalogue import BASES
-
-    threads = len(os.sched_getaffinity(0))
-    if ref in BASES:
-        base = open_base(ref, at.world)
-        engine = LlamaCppEngine(base_gguf(base, at.world), threads, CONTEXT_TOKENS, SLOTS)
-        tokenizer = load_tokenizer(base.folder)
-        return Served(ref, (), engine, Renderer(tokenizer, template_of(tokenizer)))
-    version = resolve(at, ref)
-    plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
-    champion = answering(at, version.name)
-    production = champion is not None and champion.version == version.number
-    aliases = (version.name, f"{version.name}@production") if production else ()
-    if ref == version.name:
-        aliases = (version.name, *aliases[1:])
-    opening = ask(plan.recipe.task, "")[:-1]
-    if version.kind == "tuned":
-        base = open_base(plan.recipe.base, at.world)
-        llama = LlamaCppEngine(version_gguf(at, version, base.folder), threads, CONTEXT_TOKENS, SLOTS)
-        renderer = Renderer(load_tokenizer(base.folder), plan.knobs.template)
-        return Served(version.ref, aliases, llama, renderer, opening)
-    return Served(version.ref, aliases, ClassifierEngine(_classifier(version, plan, folder, at)), None, opening)
-
-
-def _classifier(version: ModelVersion, plan: Plan, folder: Path, at: Workspace) -> Callable[[str], str]:
-    """What a cheap version answers to a text: the likeliest label. Everything it needs is loaded once, here."""
-    from llmops.data.mapping import ask
-    from llmops.experiments.baselines import load as load_baseline
-    from llmops.planning.bases import open_model
-    from llmops.registry.register import verify
-
-    verify(at, version)
-    assert isinstance(plan.recipe.task, Classify)
-    task, baseline = plan.recipe.task, load_baseline(folder)
-    model = open_model(plan, None, at.world) if baseline.needs_probe else None
-
-    def classify(text: str) -> str:
-        probe = model.probe([ask(task, text)], task.labels) if model else None
-        return task.labels[int(baseline.probabilities([text], probe)[0].argmax())]
-
-    return classify

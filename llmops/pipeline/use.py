@@ -6,7 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.health import HealthReport
@@ -15,7 +15,8 @@ from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.serving import Exchange, Feedback, Sampling
 from llmops.core.tasks import Classify, Continue, Task
-from llmops.pipeline.subjects import label_chances, served, subject_of
+from llmops.pipeline.engines import served, served_together, successor, transformers_engine, upstream_engine
+from llmops.pipeline.subjects import label_chances, subject_of
 from llmops.store.ledger import Ledger
 from llmops.store.workspace import Workspace
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from llmops.lm.model import LocalModel
     from llmops.serving.serve import ServeSettings
     from llmops.serving.session import ChatSession
+    from llmops.serving.upstream import Upstream
+
+EngineName = Literal["llama.cpp", "transformers"]
 
 
 def predict(
@@ -96,15 +100,30 @@ def _threshold(ref: str, error: float | None, at: Workspace) -> float | None:
     return found.threshold
 
 
-def serve(names: Sequence[str], at: Workspace, settings: ServeSettings, token_at: Path | None = None) -> None:
-    """Answer for these versions until Ctrl-C or SIGTERM."""
+def serve(
+    names: Sequence[str],
+    at: Workspace,
+    settings: ServeSettings,
+    token_at: Path | None = None,
+    engine: EngineName | Upstream = "llama.cpp",
+) -> None:
+    """Answer for these versions until Ctrl-C or SIGTERM. A promotion takes effect while it runs.
+
+    `engine` transformers is for inspection: what was trained, not merged and not quantised, one answer at a time. An
+    `Upstream` is another OpenAI-compatible server that holds the weights, such as vLLM.
+    """
     from llmops.serving.serve import serve as answer
 
-    answering = [served(name, at) for name in names]
+    if engine == "llama.cpp":
+        make = None
+    else:
+        make = transformers_engine(at) if engine == "transformers" else upstream_engine(engine)
+    answering = served_together(names, at, make)
+    opened = list(answering)
     try:
-        answer(answering, at.ledger, settings, at.world, token_at)
+        answer(answering, at.ledger, settings, at.world, token_at, successor(names, at, opened.append, make))
     finally:
-        for one in answering:
+        for one in opened:
             one.engine.close()
 
 

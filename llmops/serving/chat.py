@@ -10,7 +10,7 @@ from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
 from llmops.core.serving import Sampling
 from llmops.serving.engine import Engine, Piece, Prompt
-from llmops.serving.gateway import PromptRenderer
+from llmops.serving.roster import PromptRenderer
 
 
 def stream_reply(

@@ -3,70 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from pathlib import Path
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from llmops.core.context import Surroundings
-from llmops.core.dataset import Message
-from llmops.core.errors import LlmopsError
 from llmops.core.serving import Feedback
-from llmops.serving import strict_json
-from llmops.serving.admission import Gate
-from llmops.serving.answer import Answer, StreamedResponse, whole_response
-from llmops.serving.engine import Engine, Prompt
+from llmops.serving.answer import Answer, Completion, Desk, StreamedResponse, fresh_id, unless_gone, whole_response
+from llmops.serving.classify import Classification, labels_of
+from llmops.serving.constraint import constraint_of
+from llmops.serving.describe import openapi
+from llmops.serving.engine import Prompt
+from llmops.serving.intake import asked, say_no
+from llmops.serving.log import Log
+from llmops.serving.metrics import Counted, Metrics
+from llmops.serving.prepare import Tokeniser, able, plain
 from llmops.serving.record import Recorder
+from llmops.serving.replies import ChatShape, TextShape
+from llmops.serving.requests import Asked, ChatRequest, ClassifyRequest, CompletionRequest, FeedbackRequest
+from llmops.serving.roster import PromptRenderer, Roster, Served
 from llmops.serving.security import LOOPBACK, Guard, Rules, sha256
-from llmops.serving.wire import ApiError, AsciiJSON, ChatRequest, FeedbackRequest, invalid
+from llmops.serving.tools import tool_use
+from llmops.serving.watch import Successor, keep_watching
+from llmops.serving.wire import ApiError, AsciiJSON
 from llmops.store.ledger import Ledger
 
+__all__ = ["OPEN_PATHS", "Gateway", "PromptRenderer", "ServeSettings", "Served", "build_app"]
+
 OPEN_PATHS = frozenset({"/healthz"})
-BODY_BYTES = 1024 * 1024
-BODY_S = 30.0
-PROMPT_CHARACTERS = 131_072
-B = TypeVar("B", bound=BaseModel)
-
-
-class PromptRenderer(Protocol):
-    """What serving needs of `lm.render.Renderer`."""
-
-    end_ids: frozenset[int]
-
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]: ...
-
-    def content_ids(self, text: str) -> list[int]: ...
-
-
-@dataclass(frozen=True)
-class Served:
-    """A version behind an engine. `version` is `tone:2`; `aliases` are the other names it answers to.
-
-    Without a renderer the engine reads the bare text of the last message (a cheap row). `opening` stood before
-    every conversation in training, so it is put before one that brings no system prompt of its own.
-    """
-
-    version: str
-    aliases: tuple[str, ...]
-    engine: Engine
-    renderer: PromptRenderer | None
-    opening: tuple[Message, ...] = ()
-
-    def as_trained(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages as this version saw them in training."""
-        return (*(() if messages[0].role == "system" else self.opening), *messages)
+SEEDS = 2**31
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How to serve. Another host than loopback needs a token and an allowed host; port 0 is any free one."""
+    """How to serve. Another host than loopback needs a token and an allowed host; port 0 is any free one.
+
+    `deadline_s` is the longest that one answer may take, its time in the queue included; `body_s` that a body may.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -74,17 +54,34 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     keep_text: bool = False
     queue: int = 64
+    deadline_s: float = 600.0
+    body_s: float = 30.0
+    log: Path | None = None
 
 
-def build_app(served: Sequence[Served], ledger: Ledger, settings: ServeSettings, world: Surroundings) -> FastAPI:
-    """The endpoint as an ASGI app behind its guard. Its lifespan closes the recorder, not the engines."""
+def build_app(
+    served: Sequence[Served],
+    ledger: Ledger,
+    settings: ServeSettings,
+    world: Surroundings,
+    successor: Successor | None = None,
+) -> FastAPI:
+    """The endpoint as an ASGI app behind its guard. Its lifespan closes the recorder, not the engines it was given.
+
+    `successor` is asked once a second who answers now, so that a promotion takes effect while it runs.
+    """
     gateway = Gateway(served, ledger, settings, world)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = None if successor is None else asyncio.ensure_future(keep_watching(gateway.roster, successor, world))
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+            await gateway.roster.drained()
             gateway.close()
 
     app = FastAPI(title="llmops", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
@@ -94,145 +91,167 @@ def build_app(served: Sequence[Served], ledger: Ledger, settings: ServeSettings,
         open_paths=OPEN_PATHS,
     )
     app.add_middleware(Guard, rules=rules)
-    app.add_exception_handler(ApiError, _say_no)
-    app.add_exception_handler(HTTPException, _say_no)
-    app.add_exception_handler(ClientDisconnect, _say_no)
-    app.add_exception_handler(Exception, _say_no)
-    app.add_api_route("/healthz", gateway.healthz, methods=["GET"])
-    app.add_api_route("/v1/models", gateway.models, methods=["GET"])
-    app.add_api_route("/v1/chat/completions", gateway.chat, methods=["POST"])
-    app.add_api_route("/v1/feedback", gateway.feedback, methods=["POST"])
+    app.add_middleware(Counted, metrics=gateway.metrics)
+    for kind in (ApiError, HTTPException, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, say_no)
+    for (path, method), answer in gateway.routes().items():
+        app.add_api_route(path, answer, methods=[method])
     return app
 
 
 class Gateway:
-    """The routes, and what they share: a queue per engine, one tokenising thread, one recorder."""
+    """The routes, and what they share: the roster with a queue per engine, one tokenising thread, one recorder."""
 
     def __init__(self, served: Sequence[Served], ledger: Ledger, settings: ServeSettings, world: Surroundings) -> None:
-        self._served = {name: one for one in served for name in (one.version, *one.aliases)}
-        self._gates = {id(one.engine): Gate(one.engine.slots, settings.queue) for one in served}
-        # One thread: a tokenizer's own settings change while it works, so two calls at once would clash.
-        self._tokeniser = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
-        self._recorder = Recorder(ledger, world, settings.keep_text)
-        self._world = world
+        self.roster = Roster(served, settings.queue)
+        self.metrics = Metrics(frozenset(path for path, _ in self.routes()))
+        self.metrics.watch("running", "Answers under way.", lambda: sum(gate.running for gate in self.roster.gates))
+        self.metrics.watch("waiting", "Requests in the queue.", lambda: sum(gate.waiting for gate in self.roster.gates))
+        self._log = None if settings.log is None else Log(settings.log)
+        recorder = Recorder(ledger, world, settings.keep_text, self.metrics, self._log)
+        self._desk = Desk(recorder, world, settings.deadline_s)
+        self._tokeniser = Tokeniser()
+        self._body_s = settings.body_s
         self._since = int(world.clock().timestamp())
+
+    def routes(self) -> dict[tuple[str, str], Callable[..., object]]:
+        """Every route, by path and method."""
+        return {
+            ("/healthz", "GET"): self.healthz,
+            ("/metrics", "GET"): self.scraped,
+            ("/openapi.json", "GET"): self.described,
+            ("/v1/models", "GET"): self.models,
+            ("/v1/chat/completions", "POST"): self.chat,
+            ("/v1/completions", "POST"): self.complete,
+            ("/v1/classify", "POST"): self.classify,
+            ("/v1/embeddings", "POST"): self.embeddings,
+            ("/v1/feedback", "POST"): self.feedback,
+        }
 
     def close(self) -> None:
         """Write what is queued for the ledger, and stop the threads."""
-        self._tokeniser.shutdown(wait=True, cancel_futures=True)
-        self._recorder.close()
+        self._tokeniser.close()
+        self._desk.recorder.close()
+        if self._log is not None:
+            self._log.close()
 
     async def healthz(self) -> Response:
         """Open to everyone: says only that somebody answers."""
         return AsciiJSON({"status": "ok"})
 
+    async def scraped(self) -> Response:
+        """What Prometheus asks."""
+        return Response(self.metrics.page(), media_type=self.metrics.content_type)
+
+    async def described(self) -> Response:
+        """The endpoint for machines."""
+        return AsciiJSON(openapi())
+
     async def models(self) -> Response:
         """Every name that a request may ask for."""
         about = {"object": "model", "created": self._since, "owned_by": "llmops"}
-        return AsciiJSON({"object": "list", "data": [{"id": name, **about} for name in self._served]})
+        return AsciiJSON({"object": "list", "data": [{"id": name, **about} for name in self.roster.names]})
+
+    async def embeddings(self) -> Response:
+        """There are none: these models were not trained for them."""
+        why = "There are no embeddings here: a model tuned to answer gives poor ones. Use a model made for them."
+        raise ApiError(404, "embeddings_not_served", why)
 
     async def chat(self, request: Request) -> Response:
-        """One answer, streamed or whole."""
-        ask = checked(ChatRequest, await read_body(request))
-        one = self._served.get(ask.model)
-        if one is None:
-            known = ", ".join(self._served)
-            raise ApiError(404, "model_not_found", f"There is no such model here. Ask for one of: {known}.", "model")
-        if sum(len(message.content) for message in ask.messages) > PROMPT_CHARACTERS:
-            raise ApiError(
-                400,
-                "string_above_max_length",
-                f"The messages have more than {PROMPT_CHARACTERS:,} characters together. Shorten them.",
-                "messages",
-            )
-        ticket = self._gates[id(one.engine)].enter()
-        answer = Answer(ask, one.version, ticket, self._recorder, self._world)
-        try:
-            answer.prompt = await self._prompt(one, ask.messages)
-        except BaseException:
-            ticket.leave()
-            raise
-        if ask.stream:
-            return StreamedResponse(answer, one.engine)
-        return await whole_response(answer, one.engine, request)
+        """Answers to a conversation, streamed or whole."""
+        ask = await asked(ChatRequest, request, self._body_s)
+        one = self.roster.find(ask.model)
+        tools = tool_use(ask, one.tools)
+        held = constraint_of(ask.response_format) or (tools.constraint if tools else None)
+        able(one, held, ask.likeliest)
 
-    async def _prompt(self, one: Served, messages: tuple[Message, ...]) -> Prompt:
-        """Render and tokenise off the event loop. Raises `ApiError` 400 for what does not fit."""
-        text = messages[-1].content
-        if one.renderer is None:
-            return Prompt((), text)
-        loop = asyncio.get_running_loop()
-        try:
-            ids = await loop.run_in_executor(self._tokeniser, one.renderer.prompt_ids, one.as_trained(messages))
-        except LlmopsError as error:
-            raise ApiError(400, "invalid_value", f"{error.what} {error.fix}", "messages") from error
-        if len(ids) >= one.engine.context_tokens:
-            raise ApiError(
-                400,
-                "context_length_exceeded",
-                f"The prompt has {len(ids):,} tokens; this model takes {one.engine.context_tokens - 1:,}. "
-                "Drop old messages or shorten the last one.",
-                "messages",
-            )
-        return Prompt(tuple(ids), text, one.renderer.end_ids)
+        async def render() -> list[Prompt]:
+            return [await self._tokeniser.chat(one, ask, tools, held)]
+
+        answers, holds = await self._answers("chatcmpl", one, ask, 1, render)
+        if tools is None:  # what tools say is no text to train on as it stands, so it is not kept
+            for answer in answers:
+                answer.messages = one.as_trained(plain(ask))
+        shape = ChatShape(answers[0].id, ask.model, self._now())
+        return await self._respond(Completion(answers, shape, self._desk.deadline_s, tools, holds), ask, request)
+
+    async def complete(self, request: Request) -> Response:
+        """Running text, gone on with, streamed or whole."""
+        ask = await asked(CompletionRequest, request, self._body_s)
+        one = self.roster.find(ask.model)
+        held = constraint_of(ask.response_format)
+        able(one, held, ask.likeliest)
+
+        async def render() -> list[Prompt]:
+            return [await self._tokeniser.running_text(one, text, ask, held) for text in ask.prompts]
+
+        answers, holds = await self._answers("cmpl", one, ask, len(ask.prompts), render)
+        shape = TextShape(answers[0].id, ask.model, self._now())
+        return await self._respond(Completion(answers, shape, self._desk.deadline_s, None, holds), ask, request)
+
+    async def _answers(
+        self, kind: str, one: Served, ask: Asked, prompts: int, render: Callable[[], Awaitable[list[Prompt]]]
+    ) -> tuple[list[Answer], ExitStack]:
+        """An answer for each choice of each prompt, all in the queue; and what to let go of when they are over."""
+        with ExitStack() as holds:
+            holds.enter_context(self.roster.using(one))
+            tickets = self.roster.gate(one).enter(prompts * ask.choices)
+            for ticket in tickets:
+                holds.callback(ticket.leave)
+            rendered = [prompt for prompt in await render() for _ in range(ask.choices)]
+            sampling = ask.sampling(secrets.randbelow(SEEDS))
+            id = fresh_id(kind)
+            answers = [
+                Answer(
+                    f"{id}.{number}" if number else id,
+                    one,
+                    prompt,
+                    # The same seed would give the same answer again.
+                    sampling.replace(seed=(sampling.seed + number % ask.choices) % SEEDS),
+                    ticket,
+                    self._desk,
+                )
+                for number, (prompt, ticket) in enumerate(zip(rendered, tickets, strict=True))
+            ]
+            return answers, holds.pop_all()
+
+    async def _respond(self, completion: Completion, ask: Asked, request: Request) -> Response:
+        if ask.stream:
+            return StreamedResponse(completion, ask.wants_usage)
+        return await whole_response(completion, request)
+
+    def _now(self) -> int:
+        return int(self._desk.world.clock().timestamp())
+
+    async def classify(self, request: Request) -> Response:
+        """The label of each text, with its probability."""
+        ask = await asked(ClassifyRequest, request, self._body_s)
+        one = self.roster.find(ask.model)
+        labels = labels_of(one)
+        with ExitStack() as holds:
+            holds.enter_context(self.roster.using(one))
+            tickets = self.roster.gate(one).enter(len(ask.texts))
+            for ticket in tickets:
+                holds.callback(ticket.leave)
+            prompts = [await self._tokeniser.ids(one, labels.ids, text, field="input") for text in ask.texts]
+            work = Classification(one, labels, tickets, self._desk).respond(ask.texts, prompts, ask.abstain_below)
+            return await unless_gone(request.receive, work) or Response(status_code=499)
 
     async def feedback(self, request: Request) -> Response:
-        """A thumb or an edit for an answer that was given here or by an earlier server on this workspace."""
-        said = checked(FeedbackRequest, await read_body(request))
-        known = await self._recorder.feedback(
+        """A thumb, an edit or a label for an answer that was given here or by an earlier server on this workspace."""
+        said = await asked(FeedbackRequest, request, self._body_s)
+        exchange = await self._desk.recorder.find(said.exchange)
+        if exchange is None:
+            raise ApiError(404, "exchange_not_found", "There is no such exchange; give an answer's id.", "exchange")
+        if said.label is not None:
+            self.roster.check_label(exchange.version, said.label)
+        await self._desk.recorder.feedback(
             Feedback(
-                exchange=said.exchange, thumb=said.thumb, edit=said.edit, author="endpoint", at=self._world.clock()
+                exchange=said.exchange,
+                thumb=said.thumb,
+                edit=said.edit if said.label is None else said.label,
+                author="endpoint",
+                at=self._desk.world.clock(),
             )
         )
-        if not known:
-            raise ApiError(404, "exchange_not_found", "There is no such exchange; give a completion's id.", "exchange")
         return AsciiJSON({"object": "feedback", "exchange": said.exchange})
-
-
-async def read_body(request: Request) -> bytes:
-    """The body of a JSON request. Raises `ApiError` for another type (415), too many bytes (413), too slow (408)."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise ApiError(415, "unsupported_media_type", "Send JSON, with the header Content-Type: application/json.")
-    too_large = ApiError(413, "body_too_large", f"The body may have {BODY_BYTES:,} bytes. Send less.")
-    if int(request.headers.get("content-length", "0")) > BODY_BYTES:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > BODY_BYTES:
-                    raise too_large
-    except TimeoutError:
-        raise ApiError(408, "body_too_slow", f"The body took more than {BODY_S:.0f} s. Send it faster.") from None
-    return bytes(body)
-
-
-def checked(kind: type[B], body: bytes) -> B:
-    """The body as `kind`. Raises `ApiError` 400 for what is no strict JSON, an unknown field, or out of bounds."""
-    try:
-        strict_json.parse(body)
-    except ValueError as error:
-        raise ApiError(400, "invalid_json", f"The body is no strict JSON: {error}") from error
-    try:
-        return kind.model_validate_json(body, strict=True)
-    except ValidationError as error:
-        raise invalid(error) from error
-
-
-async def _say_no(_: Request, error: Exception) -> Response:
-    """Every refusal in OpenAI's shape. An unread body ends the connection, so that nobody waits for the rest of it."""
-    if isinstance(error, HTTPException):
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        error = ApiError(error.status_code, code, str(error.detail))
-    if isinstance(error, ClientDisconnect):
-        return Response(status_code=499)
-    if not isinstance(error, ApiError):
-        error = ApiError(500, "internal_error", "Something went wrong here. Ask again.")
-    headers = {}
-    if error.status == 429:
-        headers["retry-after"] = "1"
-    if error.status in {408, 413, 415}:
-        headers["connection"] = "close"
-    return AsciiJSON(error.body(), status_code=error.status, headers=headers)

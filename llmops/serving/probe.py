@@ -13,7 +13,8 @@ import numpy as np
 from llmops.core.dataset import Message
 from llmops.core.serving import Sampling
 from llmops.lm.stage import Look, Row, Spoken
-from llmops.serving.engine import LlamaCppEngine, Prompt
+from llmops.serving.engine import Prompt
+from llmops.serving.llamacpp import LlamaCppEngine
 
 if TYPE_CHECKING:
     from llmops.serving.gateway import Served

@@ -7,22 +7,43 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from llmops.core.context import Surroundings
 from llmops.core.serving import Exchange, Feedback
+from llmops.serving.log import Log
+from llmops.serving.metrics import Metrics
 from llmops.serving.redact import redact
 from llmops.store.ledger import Ledger
 
 
 class Recorder:
-    """One writer thread with a queue. `close` returns when everything is written."""
+    """One writer thread with a queue. `close` returns when everything is written.
 
-    def __init__(self, ledger: Ledger, world: Surroundings, keep_text: bool) -> None:
+    Where there are `metrics` and a `log`, they are told of every exchange too; neither of them sees a text.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        world: Surroundings,
+        keep_text: bool,
+        metrics: Metrics | None = None,
+        log: Log | None = None,
+    ) -> None:
         self._ledger = ledger
         self._world = world
         self._keep_text = keep_text
+        self._metrics = metrics
+        self._log = log
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     def exchange(self, exchange: Exchange) -> None:
         """Queue an answer: numbers only, unless text is kept, and then redacted."""
+        if self._metrics is not None:
+            self._metrics.exchange(exchange)
         self._writer.submit(self._write, exchange).add_done_callback(self._complain)
+
+    async def find(self, id: str) -> Exchange | None:
+        """The exchange with this id, if it is on record; queued ones are written before."""
+        found = await asyncio.wrap_future(self._writer.submit(self._ledger.read, Exchange, None, id))
+        return found[0] if found else None
 
     async def feedback(self, feedback: Feedback) -> bool:
         """Write what a person said. False where no such exchange is on record; queued ones are written before."""
@@ -38,6 +59,8 @@ class Recorder:
             kept = exchange.replace(messages=messages, answer=redact(exchange.answer or ""))
         else:
             kept = exchange.replace(messages=(), answer=None)
+        if self._log is not None:
+            self._log.exchange(exchange)
         self._ledger.append(kept, exchange.version.split(":")[0], exchange.id)
 
     def _write_feedback(self, feedback: Feedback) -> bool:

@@ -12,8 +12,8 @@ from llmops.core.dataset import Message
 from llmops.core.serving import Exchange, Sampling
 from llmops.core.value import digest
 from llmops.serving.chat import stream_reply
-from llmops.serving.gateway import Served
 from llmops.serving.record import Recorder
+from llmops.serving.roster import Served
 from llmops.store.ledger import Ledger
 
 

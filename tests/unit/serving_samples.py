@@ -26,6 +26,12 @@ class LetterRenderer:
             ids += [1, *(ord(letter) + 3 for letter in message.content), 2]
         return ids
 
+    def content_ids(self, text: str) -> list[int]:
+        return [ord(letter) + 3 for letter in text]
+
+    def text_ids(self, text: str) -> list[int]:
+        return [1, *self.content_ids(text)]
+
 
 @contextmanager
 def endpoint(engine: Engine, folder: Path, renderer: object = None, **settings: object) -> Iterator[tuple[str, Ledger]]:

@@ -19,7 +19,9 @@ from llmops.core.context import Surroundings
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Endpoint, Exchange, Feedback
 from llmops.serving.engine import ClassifierEngine, Prompt, ScriptedEngine
-from llmops.serving.gateway import BODY_BYTES, OPEN_PATHS, PROMPT_CHARACTERS, Served, ServeSettings, build_app
+from llmops.serving.gateway import OPEN_PATHS, Served, ServeSettings, build_app
+from llmops.serving.intake import BODY_BYTES
+from llmops.serving.prepare import PROMPT_CHARACTERS
 from llmops.serving.serve import running
 from llmops.store.ledger import Ledger
 from tests.unit.serving_samples import TOKEN, LetterRenderer, endpoint
@@ -112,7 +114,7 @@ def test_only_the_open_routes_answer_without_a_token(tmp_path: Path, url: str) -
     served = Served("tone:2", (), ScriptedEngine(echo), LetterRenderer())
     app = build_app([served], Ledger(f"sqlite:///{tmp_path / 'l.db'}"), ServeSettings(token=TOKEN), Surroundings())
     routes = [(route.path, method) for route in app.routes if isinstance(route, APIRoute) for method in route.methods]
-    assert len(app.routes) == 4 and len(routes) == 4
+    assert len(app.routes) == len(routes) == 9
     opened = {path for path, method in routes if httpx.request(method, url + path).status_code != 401}
     assert opened == OPEN_PATHS == {"/healthz"}
 
@@ -161,7 +163,7 @@ MALFORMED = [
             '"max_tokens": true',
             '"max_tokens": 1, "max_completion_tokens": 1',
             '"seed": -1',
-            '"n": 2',
+            '"n": 5',
             '"stop": ["a", "b", "c", "d", "e"]',
             '"stop": ""',
             '"stream": "yes"',
@@ -179,7 +181,7 @@ MALFORMED = [
             {"role": "user"},
             {"role": "user", "content": None},
             {"role": "user", "content": ["x"]},
-            {"role": "user", "content": "x", "name": "y"},
+            {"role": "user", "content": "x", "weight": 1},
             {"role": "user", "content": "\ud83d"},
             "hello",
         )
@@ -331,7 +333,7 @@ def test_feedback_finds_its_exchange_and_an_unknown_one_is_404(site: tuple[str, 
 
 
 def test_a_classifier_answers_its_label(tmp_path: Path) -> None:
-    engine = ClassifierEngine(lambda text: "positive" if "good" in text else "negative")
+    engine = ClassifierEngine(("positive", "negative"), lambda text: (0.9, 0.1) if "good" in text else (0.2, 0.8))
     ledger = Ledger(f"sqlite:///{tmp_path / 'l.db'}")
     served = Served("tone:1", ("tone",), engine, None)
     with running([served], ledger, ServeSettings(token=TOKEN), Surroundings()) as url:

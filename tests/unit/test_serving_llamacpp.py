@@ -26,7 +26,8 @@ from llmops.lm.base import load_tokenizer
 from llmops.lm.gguf import write_gguf
 from llmops.lm.render import Renderer
 from llmops.serving.chat import stream_reply
-from llmops.serving.engine import LlamaCppEngine, Piece, Prompt
+from llmops.serving.engine import Piece, Prompt
+from llmops.serving.llamacpp import LlamaCppEngine
 from llmops.serving.redact import redact
 from llmops.store.ledger import Ledger
 from tests.unit.serving_samples import TOKEN, endpoint
@@ -111,7 +112,7 @@ def test_what_a_reader_is_sent_is_what_was_answered_whatever_its_bytes(
 
 
 def test_characters_split_over_events_and_line_separators_arrive_whole() -> None:
-    from llmops.serving.engine import _pieces
+    from llmops.serving.llamacpp import _pieces
 
     texts = ["".join(random.Random(number).choices(ODD, k=9)) for number in range(300)]
 
@@ -130,7 +131,7 @@ def test_characters_split_over_events_and_line_separators_arrive_whole() -> None
                 yield raw[at : at + size]
                 at += size
 
-        return "".join([piece.text async for piece in _pieces(chunks(), frozenset({2}))])
+        return "".join([piece.text async for piece in _pieces(chunks(), Prompt((), "", frozenset({2})))])
 
     async def all_of_them() -> list[str]:
         return [await through(text, seed) for seed, text in enumerate(texts)]

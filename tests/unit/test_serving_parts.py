@@ -90,7 +90,7 @@ def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> 
 def test_a_place_in_the_queue_is_given_back_once() -> None:
     async def through() -> None:
         gate = Gate(slots=1, queue=64)
-        tickets = [gate.enter() for _ in range(65)]
+        tickets = [gate.enter()[0] for _ in range(65)]
         with pytest.raises(ApiError, match="full"):
             gate.enter()
         await tickets[0].slot()
@@ -103,7 +103,7 @@ def test_a_place_in_the_queue_is_given_back_once() -> None:
         for ticket in tickets:
             ticket.leave()
         assert gate.inside == 0
-        await asyncio.wait_for(gate.enter().slot(), 1)
+        await asyncio.wait_for(gate.enter()[0].slot(), 1)
 
     asyncio.run(through())
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llmops.lm.stage import LocalSpeaker, Speaker
     from llmops.serving.gateway import PromptRenderer
 
-CERTIFICATE = "certificate.json"  # beside a version's files, as its exports are
 ROWS = 32
 SERVED_PLACES = 2  # places of a reply at which the engine is asked: a request each
 CONTEXT_TOKENS = 2048
@@ -68,8 +67,10 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
     from llmops.lm.base import load_tokenizer
     from llmops.lm.render import Renderer
     from llmops.planning.bases import base_gguf, open_base
+    from llmops.registry.card import write_card
     from llmops.registry.export import version_gguf
     from llmops.registry.names import resolve
+    from llmops.registry.register import CERTIFICATE
 
     version = resolve(at, ref)
     plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
@@ -97,6 +98,7 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
             rows = [row for row in at.rows(version.dataset, "heldout") if row.messages][:ROWS]
             found = examine(chain, bare, rows, Path(scratch), at)
     write_json(kept, found.to_json())
+    write_card(at, version)
     return found
 
 
@@ -186,8 +188,8 @@ def _engine(
     threads: int,
 ) -> Iterator[Speaker]:
     """llama.cpp and the gateway's rendering. `opening` is what stood before every conversation in training."""
-    from llmops.serving.engine import LlamaCppEngine
     from llmops.serving.gateway import Served
+    from llmops.serving.llamacpp import LlamaCppEngine
     from llmops.serving.probe import EngineSpeaker
 
     engine = LlamaCppEngine(gguf, threads, CONTEXT_TOKENS, 1)

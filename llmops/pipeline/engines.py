@@ -1,0 +1,245 @@
+"""Which engine answers for whom: a version behind llama.cpp, several on one base, and who takes over on a promotion."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops.core.plan import Plan
+from llmops.core.tasks import Classify
+from llmops.core.version import ModelVersion
+from llmops.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from llmops.serving.engine import Engine
+    from llmops.serving.roster import Labels, Served
+    from llmops.serving.upstream import Upstream
+    from llmops.serving.watch import Handover
+
+CONTEXT_TOKENS = 2048
+SLOTS = 4
+ADAPTER = "adapter-f32.gguf"
+# Makes the engine of a version that speaks, given its plan and the folder of its base.
+MakeEngine = Callable[[ModelVersion, Plan, Path], "Engine"]
+
+
+def served(ref: str, at: Workspace, make: MakeEngine | None = None) -> Served:
+    """A version, or a base by its name, behind the engine that answers for it. Close the engine when done."""
+    from llmops.lm.base import load_tokenizer, template_of
+    from llmops.lm.render import Renderer
+    from llmops.lm.tools import tool_renderer
+    from llmops.planning.bases import base_gguf, open_base
+    from llmops.registry.names import resolve
+    from llmops.serving.llamacpp import LlamaCppEngine
+    from llmops.serving.roster import Served
+    from llmops.store.catalogue import BASES
+
+    if ref in BASES:
+        base = open_base(ref, at.world)
+        engine = LlamaCppEngine(base_gguf(base, at.world), _threads(), CONTEXT_TOKENS, SLOTS)
+        tokenizer = load_tokenizer(base.folder)
+        renderer = Renderer(tokenizer, template_of(tokenizer))
+        return Served(ref, (), engine, renderer, tools=tool_renderer(renderer))
+    version = resolve(at, ref)
+    plan = at.get(Plan, version.plan)
+    if version.kind != "tuned":
+        return _cheap(version, plan, ref, at)
+    base = open_base(plan.recipe.base, at.world)
+    return _tuned(version, plan, ref, at, (make or merged(at))(version, plan, base.folder))
+
+
+def merged(at: Workspace) -> MakeEngine:
+    """llama.cpp on the version merged with its base."""
+    from llmops.registry.export import version_gguf
+    from llmops.serving.llamacpp import LlamaCppEngine
+
+    def make(version: ModelVersion, plan: Plan, base: Path) -> Engine:
+        return LlamaCppEngine(version_gguf(at, version, base), _threads(), CONTEXT_TOKENS, SLOTS)
+
+    return make
+
+
+def transformers_engine(at: Workspace) -> MakeEngine:
+    """PyTorch and transformers on the adapter itself, one answer at a time: what was trained, to look at."""
+    from llmops.lm.steps import token_steps
+    from llmops.planning.bases import open_model
+    from llmops.serving.stepping import SteppingEngine
+
+    def make(version: ModelVersion, plan: Plan, base: Path) -> Engine:
+        model = open_model(plan, at.version_folder(version.ref), at.world, "float32")
+        return SteppingEngine(
+            "transformers",
+            lambda ids, sampling: token_steps(model, ids, sampling),
+            model.renderer.decode,
+            CONTEXT_TOKENS,
+        )
+
+    return make
+
+
+def upstream_engine(upstream: Upstream) -> MakeEngine:
+    """Another server, which holds the weights itself."""
+    from llmops.serving.upstream import UpstreamEngine
+
+    return lambda version, plan, base: UpstreamEngine(upstream, context_tokens=CONTEXT_TOKENS)
+
+
+def served_together(refs: Sequence[str], at: Workspace, make: MakeEngine | None = None) -> list[Served]:
+    """Several names served at once. LoRA versions of one base share an engine: its weights once, an adapter each.
+
+    Nothing is shared where `make` makes the engines.
+    """
+    from llmops.planning.bases import open_base
+    from llmops.registry.names import resolve
+    from llmops.store.catalogue import BASES
+
+    versions = {ref: resolve(at, ref) for ref in refs if ref not in BASES}
+    groups: dict[str, list[str]] = {}
+    for ref, version in versions.items():
+        if make is None and _is_adapter(version, at):
+            groups.setdefault(version.base_sha256, []).append(ref)
+    found: dict[str, Served] = {}
+    for group in groups.values():
+        distinct = {versions[ref].ref: versions[ref] for ref in group}
+        if len(distinct) < 2:
+            continue
+        base = open_base(at.get(Plan, next(iter(distinct.values())).plan).recipe.base, at.world)
+        engine = _with_adapters(list(distinct.values()), base, at)
+        for number, version in enumerate(distinct.values()):
+            for ref in (ref for ref in group if versions[ref].ref == version.ref):
+                found[ref] = _tuned(version, at.get(Plan, version.plan), ref, at, engine.adapter(number))
+    return [found[ref] if ref in found else served(ref, at, make) for ref in refs]
+
+
+def _is_adapter(version: ModelVersion, at: Workspace) -> bool:
+    from llmops.lm.gguf_adapter import is_plain_lora
+
+    return version.kind == "tuned" and is_plain_lora(at.version_folder(version.ref))
+
+
+def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -> Any:
+    """One engine on the base, with an adapter for each version."""
+    from llmops.lm.gguf_adapter import write_lora_gguf
+    from llmops.planning.bases import base_gguf
+    from llmops.registry.register import EXPORTS, verify
+    from llmops.serving.llamacpp import LlamaCppEngine
+
+    paths = []
+    for version in versions:
+        verify(at, version)
+        folder = at.version_folder(version.ref)
+        path = folder / EXPORTS / ADAPTER
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            write_lora_gguf(base.folder, folder, path)
+        paths.append(path)
+    at.world.say(f"{', '.join(version.ref for version in versions)} share one engine on {base.record.name}")
+    return LlamaCppEngine(base_gguf(base, at.world), _threads(), CONTEXT_TOKENS, SLOTS, paths)
+
+
+def successor(
+    refs: Sequence[str], at: Workspace, opened: Callable[[Served], None], make: MakeEngine | None = None
+) -> Any:
+    """Who answers for these names now, asked again and again: a promotion moves names to another version.
+
+    A version that is served already keeps its engine; `opened` is told of one that is loaded afresh.
+    """
+    from llmops.registry.names import resolve
+    from llmops.serving.watch import Handover
+    from llmops.store.catalogue import BASES
+
+    asked = [ref for ref in refs if ref not in BASES]
+
+    def look(now: Sequence[Served]) -> Handover | None:
+        running = {one.version: one for one in now}
+        wanted: dict[str, Served] = {}
+        for ref in asked:
+            version = resolve(at, ref)
+            names = aliases(version, ref, at)
+            one = wanted.get(version.ref) or running.get(version.ref)
+            if one is None:
+                one = served(ref, at, make)
+                opened(one)
+            names = tuple(dict.fromkeys((*(wanted[version.ref].aliases if version.ref in wanted else ()), *names)))
+            wanted[version.ref] = one if set(one.aliases) == set(names) else replace(one, aliases=names)
+        fresh = [one for one in wanted.values() if one is not running.get(one.version)]
+        gone = [one for one in now if one.version not in BASES and one is not wanted.get(one.version)]
+        if not fresh and not gone:
+            return None
+        moved = ", ".join(f"{name} is now {one.version}" for one in fresh for name in one.aliases)
+        return Handover(tuple(fresh), tuple(gone), f"A promotion took effect: {moved or 'names were let go'}.")
+
+    return look
+
+
+def aliases(version: ModelVersion, ref: str, at: Workspace) -> tuple[str, ...]:
+    """The names besides its own that a version answers to: the model's where it is production or was asked for so."""
+    from llmops.registry.names import answering
+
+    champion = answering(at, version.name)
+    if champion is not None and champion.version == version.number:
+        return (version.name, f"{version.name}@production")
+    if "@" in ref:
+        return (ref,)
+    return (version.name,) if ref == version.name else ()
+
+
+def _tuned(version: ModelVersion, plan: Plan, ref: str, at: Workspace, engine: Engine) -> Served:
+    from llmops.data.mapping import ask
+    from llmops.lm.base import load_tokenizer
+    from llmops.lm.render import Renderer
+    from llmops.lm.tools import tool_renderer
+    from llmops.planning.bases import open_base
+    from llmops.serving.classify import LabelReader
+    from llmops.serving.roster import Served
+
+    task = plan.recipe.task
+    base = open_base(plan.recipe.base, at.world)
+    renderer = Renderer(load_tokenizer(base.folder), plan.knobs.template)
+    labels: Labels | None = None
+    if isinstance(task, Classify) and engine.chooses:
+        labels = LabelReader(engine, renderer, task.labels, lambda text: ask(task, text))
+    opening = ask(task, "")[:-1]
+    tools = tool_renderer(renderer)
+    return Served(
+        version.ref,
+        aliases(version, ref, at),
+        engine,
+        renderer,
+        opening,
+        labels,
+        tools=tools,
+        temperature=version.temperature or 1.0,
+    )
+
+
+def _cheap(version: ModelVersion, plan: Plan, ref: str, at: Workspace) -> Served:
+    """A cheap version: everything it needs is loaded once, here."""
+    from llmops.data.mapping import ask
+    from llmops.experiments.baselines import load as load_baseline
+    from llmops.planning.bases import open_model
+    from llmops.registry.register import verify
+    from llmops.serving.classify import CheapLabels
+    from llmops.serving.engine import ClassifierEngine
+    from llmops.serving.roster import Served
+
+    verify(at, version)
+    task, baseline = plan.recipe.task, load_baseline(at.version_folder(version.ref))
+    assert isinstance(task, Classify)
+    model = open_model(plan, None, at.world) if baseline.needs_probe else None
+
+    def chances(text: str) -> Sequence[float]:
+        probe = model.probe([ask(task, text)], task.labels) if model else None
+        return [float(one) for one in baseline.probabilities([text], probe)[0]]
+
+    engine = ClassifierEngine(task.labels, chances)
+    opening = ask(task, "")[:-1]
+    names, heat = aliases(version, ref, at), version.temperature or 1.0
+    return Served(version.ref, names, engine, None, opening, CheapLabels(engine), temperature=heat)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,328 @@
+"""`LlamaCppEngine`: llama.cpp in this process, with continuous batching and adapters that a request picks."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import secrets
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmops.core.errors import LlmopsError
+from llmops.core.serving import Sampling
+from llmops.serving.engine import Ended, Piece, Prompt, TokenChance
+
+Json = dict[str, Any]
+Scales = list[dict[str, float]]
+# Asked for none, llama.cpp does not tell the token's own either.
+LEAST_TOLD = 1
+# Nobody's log-odds reach 40 nats; a float32 holds odds of 87.
+OPTION_NATS = 100.0
+FILLER_NATS = 150.0
+FILLERS = (".", "a", "1")
+
+
+class LlamaCppEngine:
+    """llama.cpp on a GGUF file, in this process, with continuous batching over `slots` answers.
+
+    It is asked through the loopback port that it opens anyway, behind a random key and without CORS: over that
+    connection a reader who leaves also stops a prompt that is still being read. Only its `/completion` is used,
+    with token ids; its chat templates never see a request.
+
+    With `adapters` (GGUF files), all are loaded at scale 0, and `adapter(n)` is the engine with that one at work. Every
+    request says every scale: llama.cpp takes an empty list for whatever was at work before.
+    """
+
+    constrains = True
+    tells_chances = True
+    chooses = True
+
+    def __init__(
+        self,
+        gguf: Path,
+        threads: int,
+        context_tokens: int = 2048,
+        slots: int = 4,
+        adapters: Sequence[Path] = (),
+    ) -> None:
+        self.name = "llama.cpp"
+        self.slots = slots
+        self.context_tokens = context_tokens
+        self.adapters = len(adapters)
+        self._key = secrets.token_urlsafe(32)
+        parameters = _parameters(gguf, self._key)
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+        parameters.n_parallel = slots
+        parameters.n_ctx = slots * context_tokens
+        if adapters:
+            _add_adapters(parameters, adapters)
+        self._server: Any = _start(parameters, gguf)
+        self._url: str = self._server.listening_address
+        self._fillers = [self._first_token(text) for text in FILLERS]
+
+    @property
+    def pool(self) -> object:
+        return self
+
+    def adapter(self, number: int) -> AdapterEngine:
+        """This engine with one of its adapters at work."""
+        return AdapterEngine(self, number)
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Piece]:
+        return self.pieces(prompt, sampling, self.scales(None))
+
+    async def choose(self, ids: Sequence[int], options: Sequence[int]) -> list[float]:
+        return await self.chances(ids, options, self.scales(None))
+
+    def scales(self, number: int | None) -> Scales:
+        """The scale of every adapter: 1 for the one at work."""
+        return [{"id": one, "scale": float(one == number)} for one in range(self.adapters)]
+
+    async def pieces(self, prompt: Prompt, sampling: Sampling, scales: Scales) -> AsyncGenerator[Piece]:
+        """The answer in pieces, with adapters at these scales."""
+        async with self._ask({**_completion(prompt, sampling), "lora": scales}) as answer:
+            async for piece in _pieces(answer.content.iter_any(), prompt):
+                yield piece
+
+    async def chances(self, ids: Sequence[int], options: Sequence[int], scales: Scales) -> list[float]:
+        """The probability of each option among the options: one pass, in which all others are biased away.
+
+        The same bias on each leaves their differences as they were. What is drawn is a filler, biased higher: where
+        llama.cpp draws an end token, or a part of a character, it tells no probabilities at all.
+        """
+        filler = next(token for token in self._fillers if token not in options)
+        bias = {**dict.fromkeys(options, OPTION_NATS), filler: FILLER_NATS}
+        body = {
+            "prompt": list(ids),
+            "n_predict": 1,
+            "samplers": ["temperature"],
+            "temperature": 1.0,
+            "logit_bias": [[token, nats] for token, nats in bias.items()],
+            "n_probs": len(bias),
+            "post_sampling_probs": True,
+            "cache_prompt": True,
+            "lora": scales,
+        }
+        async with self._ask(body) as answer:
+            told = json.loads((await answer.read()).decode("utf-8", "replace"))
+        found = {one["id"]: float(one["prob"]) for one in told["completion_probabilities"][0]["top_probs"]}
+        weights = [found.get(option, 0.0) for option in options]
+        return [weight / sum(weights) for weight in weights]
+
+    def complete(self, prompt: Prompt, sampling: Sampling, more: Json | None = None) -> Json:
+        """llmops' own question: the whole answer as llama.cpp says it, in one piece; `more` goes into the request.
+
+        Blocks; raises as `stream` does.
+        """
+        import httpx
+
+        if self._server is None:
+            raise LlmopsError("The engine is closed.", "Start it again.")
+        body = {**_completion(prompt, sampling), "lora": self.scales(None), "stream": False, **(more or {})}
+        key = {"Authorization": f"Bearer {self._key}"}
+        with httpx.Client(trust_env=False, timeout=httpx.Timeout(600, connect=10)) as client:
+            answer = client.post(f"{self._url}/completion", headers=key, json=body)
+        if answer.status_code != httpx.codes.OK:
+            raise _refused(answer.text)
+        whole: Json = answer.json()
+        return whole
+
+    @asynccontextmanager
+    async def _ask(self, body: Json) -> AsyncIterator[Any]:
+        """The engine's answer to one request, its status looked at. Leaving early breaks the connection off."""
+        import aiohttp
+
+        if self._server is None:
+            raise LlmopsError("The engine is closed.", "Start it again.")
+        limits = aiohttp.ClientTimeout(total=None, connect=10)
+        async with aiohttp.ClientSession(timeout=limits, trust_env=False) as client:
+            try:
+                answer = await client.post(
+                    f"{self._url}/completion", headers={"Authorization": f"Bearer {self._key}"}, json=body
+                )
+                if answer.status != 200:
+                    raise _refused((await answer.read()).decode("utf-8", "replace"))
+                try:
+                    yield answer
+                finally:
+                    answer.close()
+            except aiohttp.ClientError as error:
+                raise LlmopsError(
+                    f"llama.cpp broke off: {error}.", "Ask again; if it happens again, restart."
+                ) from error
+
+    def _first_token(self, text: str) -> int:
+        import httpx
+
+        key = {"Authorization": f"Bearer {self._key}"}
+        asked = {"content": text, "add_special": False}
+        answer = httpx.post(f"{self._url}/tokenize", json=asked, headers=key, timeout=30, trust_env=False)
+        return int(answer.json()["tokens"][0])
+
+    def close(self) -> None:
+        self._server = None
+
+
+class AdapterEngine:
+    """A `LlamaCppEngine` with one adapter at work. Several of these share one engine, its slots and its weights."""
+
+    constrains = True
+    tells_chances = True
+    chooses = True
+
+    def __init__(self, engine: LlamaCppEngine, number: int) -> None:
+        self.name = engine.name
+        self.slots = engine.slots
+        self.context_tokens = engine.context_tokens
+        self._engine = engine
+        self._scales = engine.scales(number)
+
+    @property
+    def pool(self) -> object:
+        return self._engine
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Piece]:
+        return self._engine.pieces(prompt, sampling, self._scales)
+
+    async def choose(self, ids: Sequence[int], options: Sequence[int]) -> list[float]:
+        return await self._engine.chances(ids, options, self._scales)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def _add_adapters(parameters: Any, adapters: Sequence[Path]) -> None:
+    from xllamacpp import CommonAdapterLoraInfo
+
+    for path in adapters:
+        if not path.is_file():
+            raise LlmopsError(f"There is no adapter file {path}.", "Export the version again.")
+    parameters.lora_adapters = [CommonAdapterLoraInfo(str(path), 0.0) for path in adapters]
+    parameters.lora_init_without_apply = True
+
+
+def _parameters(gguf: Path, key: str) -> Any:
+    """llama.cpp's settings that are the same for every model."""
+    from xllamacpp import CommonParams
+
+    parameters = CommonParams()
+    parameters.model.path = str(gguf)
+    parameters.verbosity = -1
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.port = 0
+    parameters.api_keys = [key]
+    parameters.cors_origins = ""
+    parameters.cors_credentials = False
+    parameters.ui = False
+    parameters.endpoint_slots = False
+    # Memory that grows with the requests: 8 GiB of old prompts by default.
+    parameters.cache_ram_mib = 0
+    parameters.n_ctx_checkpoints = 0
+    # Otherwise it would shrink the context without a word when memory is short.
+    parameters.fit_params = False
+    parameters.warmup = False
+    # A reader who leaves is noticed between two batches of the prompt.
+    parameters.n_batch = parameters.n_ubatch = 256
+    return parameters
+
+
+def _start(parameters: Any, gguf: Path) -> Any:
+    from xllamacpp import Server
+
+    if not gguf.is_file():
+        raise LlmopsError(f"There is no model file {gguf}.", "Export the version again.")
+    try:
+        with _signals_kept():
+            server = Server(parameters)
+        # Warms up, and shows that its loop runs: told to stop before that, it would not hear it and hang.
+        server.handle_completions({"prompt": [0], "n_predict": 1})
+        return server
+    except RuntimeError as error:
+        raise LlmopsError(f"llama.cpp cannot load {gguf.name}: {error}", "Export the version again.") from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Put back the handlers of Ctrl-C and SIGTERM: llama.cpp's server takes both without asking."""
+    get, put = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    get.restype = put.restype = ctypes.c_void_p
+    get.argtypes, put.argtypes = [ctypes.c_int], [ctypes.c_int, ctypes.c_void_p]
+    before = {number: get(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            put(number, handler)
+
+
+def _completion(prompt: Prompt, sampling: Sampling) -> Json:
+    """The body of a request to llama.cpp. Only temperature and top-p take part, in transformers' order."""
+    finer: Json = {}
+    if prompt.constraint is not None:
+        finer["grammar"] = prompt.constraint.grammar
+    if prompt.likeliest is not None:
+        finer["n_probs"] = max(prompt.likeliest, LEAST_TOLD)
+    return {
+        **finer,
+        "prompt": list(prompt.ids),
+        "stream": True,
+        "return_tokens": True,
+        "n_predict": sampling.max_tokens,
+        "samplers": ["temperature", "top_p"],
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop),
+        "cache_prompt": True,
+    }
+
+
+async def _pieces(chunks: AsyncIterator[bytes], prompt: Prompt) -> AsyncGenerator[Piece]:
+    """Server-sent events to pieces. llama.cpp holds bytes back until they are a whole character."""
+    count = 0
+    async for data in _events(chunks):
+        if "error" in data:
+            raise _refused(json.dumps(data))
+        count = data.get("tokens_predicted", count)
+        if prompt.end_ids.intersection(data.get("tokens", ())):
+            yield Piece("", count, "stop")
+            return
+        finish: Ended | None = None
+        if data.get("stop"):
+            finish = "length" if data.get("stop_type") == "limit" else "stop"
+        chances = () if prompt.likeliest is None else _chances(data, prompt.likeliest)
+        yield Piece(data.get("content", ""), count, finish, chances)
+        if finish:
+            return
+    raise LlmopsError("llama.cpp broke off in the middle of an answer.", "Ask again; if it happens again, restart.")
+
+
+def _chances(data: Json, likeliest: int) -> tuple[TokenChance, ...]:
+    """What llama.cpp tells of the tokens of an event, with so many of the likeliest at each place."""
+
+    def chance(one: Json, others: Sequence[Json]) -> TokenChance:
+        return TokenChance(
+            one["token"], one["logprob"], bytes(one["bytes"]), tuple(chance(other, ()) for other in others)
+        )
+
+    return tuple(chance(one, one["top_logprobs"][:likeliest]) for one in data.get("completion_probabilities", ()))
+
+
+async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Json]:
+    """The JSON of each `data:` or `error:` line. Split at line feeds only: U+2028 is part of an answer."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            word, _, body = line.partition(b": ")
+            if word == b"data":
+                yield json.loads(body.decode("utf-8", "replace"))
+            elif word == b"error":
+                yield {"error": body.decode("utf-8", "replace")}
+
+
+def _refused(why: str) -> LlmopsError:
+    return LlmopsError(f"llama.cpp refused the prompt: {why[:300]}", "Shorten the prompt, or restart the endpoint.")

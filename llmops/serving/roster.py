@@ -1,0 +1,153 @@
+"""`Served` and `Roster`: who answers to which name, and how one version takes over from another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from llmops.core.dataset import Message
+from llmops.serving.admission import Gate
+from llmops.serving.engine import Engine
+from llmops.serving.tools import ToolRenderer
+from llmops.serving.wire import ApiError
+
+
+class PromptRenderer(Protocol):
+    """What serving needs of `lm.render.Renderer`."""
+
+    end_ids: frozenset[int]
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]: ...
+
+    def content_ids(self, text: str) -> list[int]: ...
+
+    def text_ids(self, text: str) -> list[int]: ...
+
+
+class Labels(Protocol):
+    """Gives the probability of each of `labels` for a text, and the tokens that were read for it."""
+
+    labels: tuple[str, ...]
+
+    def ids(self, text: str) -> list[int]: ...
+
+    async def chances(self, text: str, ids: Sequence[int]) -> list[float]: ...
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version behind an engine. `version` is `tone:2`; `aliases` are the other names it answers to.
+
+    Without a renderer the engine reads the bare text of the last message (a cheap row). `opening` stood before
+    every conversation in training, so it is put before one that brings no system prompt of its own. `labels` is there
+    where it was trained to label, `abstain_below` where it was also found how sure it has to be; its chances are
+    tempered by `temperature`. `tools` is there where its template has a form for tools.
+    """
+
+    version: str
+    aliases: tuple[str, ...]
+    engine: Engine
+    renderer: PromptRenderer | None
+    opening: tuple[Message, ...] = ()
+    labels: Labels | None = None
+    abstain_below: float | None = None
+    tools: ToolRenderer | None = None
+    temperature: float = 1.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.version, *self.aliases)
+
+    def as_trained(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages as this version saw them in training."""
+        return (*(() if messages[0].role == "system" else self.opening), *messages)
+
+
+class Roster:
+    """Names and who answers to them, a queue for each engine, and a count of those who use it.
+
+    A version that nobody can name any more is retired: its engine closes when its last answer is over.
+    """
+
+    def __init__(self, served: Sequence[Served], queue: int) -> None:
+        self._queue = queue
+        self._names: dict[str, Served] = {}
+        self._gates: dict[int, Gate] = {}
+        self._users: Counter[int] = Counter()
+        self._closing: set[asyncio.Task[None]] = set()
+        for one in served:
+            self._take_in(one)
+
+    def _take_in(self, one: Served) -> None:
+        self._names.update(dict.fromkeys(one.names, one))
+        self._gates.setdefault(id(one.engine.pool), Gate(one.engine.slots, self._queue))
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._names)
+
+    @property
+    def versions(self) -> list[Served]:
+        return list({id(one): one for one in self._names.values()}.values())
+
+    @property
+    def gates(self) -> list[Gate]:
+        return list(self._gates.values())
+
+    def find(self, name: str) -> Served:
+        """Who answers to a name. Raises `ApiError` 404, with the names that there are."""
+        one = self._names.get(name)
+        if one is None:
+            known = ", ".join(self._names)
+            raise ApiError(404, "model_not_found", f"There is no such model here. Ask for one of: {known}.", "model")
+        return one
+
+    def check_label(self, version: str, label: str) -> None:
+        """Raises `ApiError` 400 where a version that is served here has no such label."""
+        labels = next((one.labels for one in self.versions if one.version == version), None)
+        if labels is not None and label not in labels.labels:
+            known = ", ".join(labels.labels)
+            raise ApiError(400, "unknown_label", f"{version} has no such label. It has: {known}.", "label")
+
+    def gate(self, one: Served) -> Gate:
+        return self._gates[id(one.engine.pool)]
+
+    @contextmanager
+    def using(self, one: Served) -> Iterator[None]:
+        """Keep an engine from being closed while the block runs."""
+        self._users[id(one.engine.pool)] += 1
+        try:
+            yield
+        finally:
+            self._users[id(one.engine.pool)] -= 1
+            self._close_unused([one])
+
+    def switch(self, fresh: Sequence[Served], gone: Sequence[Served]) -> None:
+        """From now on the fresh ones answer to their names; a name of those gone that nobody took is unknown."""
+        for one in gone:
+            for name in one.names:
+                if self._names.get(name) is one:
+                    del self._names[name]
+        for one in fresh:
+            self._take_in(one)
+        self._close_unused(gone)
+
+    def _close_unused(self, some: Sequence[Served]) -> None:
+        named = {id(one.engine.pool) for one in self._names.values()}
+        for one in some:
+            pool = id(one.engine.pool)
+            if pool in named or self._users[pool] or pool not in self._gates:
+                continue
+            del self._gates[pool]
+            # Off the event loop: llama.cpp joins its threads.
+            task = asyncio.get_running_loop().create_task(asyncio.to_thread(one.engine.close))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def drained(self) -> None:
+        """Wait until every engine that was being closed is."""
+        await asyncio.gather(*self._closing)

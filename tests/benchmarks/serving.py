@@ -1,0 +1,250 @@
+"""Tokens a second and the time to the first token at 1, 8, 32 and 64 readers: ours, llama.cpp raw, transformers serve.
+
+One run, the same model, prompts and client; each server by itself, one after the other. `python -m
+tests.benchmarks.serving [ours] [raw] [transformers]` runs those that are named. Prints one JSON line a figure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops.core.context import Surroundings
+from llmops.pipeline.engines import CONTEXT_TOKENS, SLOTS
+from llmops.serving.prove_site import CHAT, Line
+
+MODEL = "smollm2-135m-q4"
+LEVELS = (1, 8, 32, 64)
+ANSWER_TOKENS = 32
+COST = 1.05
+# Against transformers serve, by readers.
+GOALS = {1: 5.5, 8: 9.0, 32: 15.0, 64: 15.0}
+# transformers serve says 16 tokens a second however many ask: more than these would take minutes.
+SLOW = {1: 3, 8: 8, 32: 32}
+MOST = {1: 6, 8: 24, 32: 64, 64: 128}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that answers: where, with which token, under which name of the model."""
+
+    url: str
+    token: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Level:
+    """What was measured at one number of readers."""
+
+    tokens_s: float
+    first_p50_s: float
+    first_p99_s: float
+    failed: int
+
+
+@contextmanager
+def started(command: list[str], ready: Callable[[str], Served | None]) -> Iterator[Served]:
+    """A server as a process, once a line of its output says that it answers."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if (served := ready(line)) is not None:
+                yield served
+                return
+        raise SystemExit(f"{command[0]} did not start")
+    finally:
+        process.terminate()
+        process.wait(40)
+
+
+@contextmanager
+def ours() -> Iterator[Served]:
+    """The endpoint, as a person starts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/token"
+        command = [
+            sys.executable,
+            "-m",
+            "llmops",
+            "serve",
+            MODEL,
+            "--port",
+            "0",
+            "--workspace",
+            folder,
+            "--token-file",
+            file,
+        ]
+
+        def ready(line: str) -> Served | None:
+            if not line.startswith("Answering at "):
+                return None
+            return Served(line.split()[2].removesuffix("/v1"), Path(file).read_text().strip(), MODEL)
+
+        with started(command, ready) as served:
+            yield served
+
+
+@contextmanager
+def raw() -> Iterator[Served]:
+    """llama.cpp's own server through xllamacpp: the same file, threads, slots and context; its own chat path."""
+    from llmops.planning.bases import base_gguf, open_base
+
+    world = Surroundings()
+    file = base_gguf(open_base(MODEL, world), world)
+    threads = str(len(os.sched_getaffinity(0)))
+    script = ["-m", "tests.benchmarks._raw_llama", str(file), threads, str(SLOTS), str(CONTEXT_TOKENS)]
+    with started(
+        [sys.executable, *script], lambda line: Served(*line.split(), MODEL) if "http" in line else None
+    ) as one:
+        yield one
+
+
+@contextmanager
+def transformers() -> Iterator[Served]:
+    """`transformers serve` on the same weights, as converted to float32."""
+    from llmops.planning.bases import open_base
+
+    folder = str(open_base(MODEL, Surroundings()).folder)
+    port = "8655"
+    command = [
+        str(Path(sys.executable).parent / "transformers"),
+        "serve",
+        folder,
+        "--port",
+        port,
+        "--device",
+        "cpu",
+        "--log-level",
+        "info",
+    ]
+    with started(
+        command, lambda line: Served(f"http://127.0.0.1:{port}", "none", folder) if "running" in line else None
+    ) as one:
+        yield one
+
+
+async def measure(served: Served, readers: int, answers: int) -> Level:
+    """So many readers ask one question after the other, until there are so many answers."""
+    numbers = iter(range(answers))
+    first: list[float] = []
+    tokens = failed = 0
+
+    async def reader() -> None:
+        nonlocal tokens, failed
+        for number in numbers:
+            body = {
+                "model": served.model,
+                "messages": [
+                    {"role": "user", "content": f"Question {number}: tell me a story about the number {number}."}
+                ],
+                "max_tokens": ANSWER_TOKENS,
+                "temperature": 0,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            }
+            waited_s, said = await streamed(served, body)
+            failed += waited_s is None
+            tokens += said
+            first.extend([waited_s] if waited_s is not None else [])
+
+    began = time.perf_counter()
+    await asyncio.gather(*(reader() for _ in range(readers)))
+    took_s = time.perf_counter() - began
+    first.sort()
+    if not first:
+        return Level(0.0, float("nan"), float("nan"), failed)
+    return Level(tokens / took_s, first[len(first) // 2], first[min(len(first) - 1, int(len(first) * 0.99))], failed)
+
+
+async def streamed(served: Served, body: dict[str, Any]) -> tuple[float | None, int]:
+    """(seconds to the first text, tokens) of one answer; None where there was none."""
+    line = await Line.open(served.url)
+    began = time.perf_counter()
+    line.send("POST", CHAT, body, served.token)
+    waited_s, pieces, counted = None, 0, None
+    if await line.head() != 200:
+        return None, 0
+    while not (part := await line.reader.readline()).startswith(b"data: [DONE]"):
+        if not part:
+            break
+        if not part.startswith(b"data: {"):
+            continue
+        event = json.loads(part[6:])
+        if event.get("choices") and event["choices"][0]["delta"].get("content"):
+            pieces += 1
+            waited_s = waited_s or time.perf_counter() - began
+        counted = (event.get("usage") or {}).get("completion_tokens", counted)
+    await line.close()
+    return waited_s, counted or pieces
+
+
+PEERS: dict[str, tuple[Callable[[], AbstractContextManager[Served]], dict[int, int]]] = {
+    "ours": (ours, MOST),
+    "raw": (raw, MOST),
+    "transformers": (transformers, SLOW),
+}
+
+
+def run(name: str) -> dict[int, Level]:
+    """One server at every level. A first question, which fills caches, does not count."""
+    start, answers = PEERS[name]
+    with start() as served:
+        asyncio.run(measure(served, 1, 1))
+        return {readers: asyncio.run(measure(served, readers, count)) for readers, count in answers.items()}
+
+
+def figure(benchmark: str, unit: str, mine: float, peer: str, theirs: float, goal: float) -> str:
+    """One line. The ratio is of ours to theirs."""
+    line = {
+        "benchmark": benchmark,
+        "unit": unit,
+        "ours": round(mine, 3),
+        "peer": peer,
+        "theirs": round(theirs, 3),
+        "ratio": round(mine / theirs, 2) if theirs else None,
+        "goal": goal,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+    }
+    return json.dumps(line)
+
+
+def main(names: list[str]) -> None:
+    """Measure those that are named, all if none is."""
+    found: dict[str, dict[int, Level]] = {}
+    for name in names or list(PEERS):
+        found[name] = run(name)
+        for readers, level in found[name].items():
+            print(json.dumps({"server": name, "readers": readers, **vars(level)}), flush=True)
+    mine = found.get("ours", {})
+    for peer, goals in (("raw", dict.fromkeys(LEVELS, round(1 / COST, 3))), ("transformers", GOALS)):
+        for readers, theirs in found.get(peer, {}).items():
+            if readers in mine:
+                level = mine[readers]
+                print(
+                    figure(
+                        f"serving, {readers} readers", "tokens/s", level.tokens_s, peer, theirs.tokens_s, goals[readers]
+                    )
+                )
+                print(
+                    figure(
+                        f"first token, {readers} readers, p50", "s", level.first_p50_s, peer, theirs.first_p50_s, COST
+                    )
+                )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
