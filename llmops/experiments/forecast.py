@@ -163,7 +163,7 @@ def expected(curve: Curve, rows: int, most: float) -> tuple[float, float, float]
     # M rows overlap, and show 1 - n / M of their variance.
     shown_S = 1 - curve.sizes_S[-3:-1] / curve.sizes_S[-1]
     luck = float(t.ppf(BAND[1], 2 * (draws - 1)) * np.sqrt((spread_S[-3:-1] ** 2 / shown_S).mean()))
-    return value, value - np.hypot(value - low, luck), value + np.hypot(high - value, luck)
+    return value, float(value - np.hypot(value - low, luck)), min(most, float(value + np.hypot(high - value, luck)))
 
 
 Learn = Callable[[Sequence[Row]], np.ndarray]
