@@ -79,7 +79,8 @@ def forecast(value: Forecast) -> RenderableType:
         "row", *(words.count(rows) for rows in sizes), "law", numbers_from=1, title="learning curves, by rows"
     )
     for one in value.outlooks:
-        law = f"{one.ceiling:.3f} {'-' if one.scale >= 0 else '+'} {abs(one.scale):.2f} n^-{one.power:.2f}"
+        rows = f"(n + {one.shift:,.0f})" if one.shift else "n"
+        law = f"{one.ceiling:.3f} {'-' if one.scale >= 0 else '+'} {abs(one.scale):.2f} {rows}^-{one.power:.2f}"
         curve.add_row(text(one.row), *(f"{point.score:.3f}" for point in one.points), text(law))
     return Group(
         "", made, "", curve, "", text(value.because), text(f"gain: above 0 is better · {value.dataset}", "dim")

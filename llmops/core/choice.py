@@ -127,8 +127,8 @@ class Point(Value):
 class Outlook(Value):
     """One kind of row: its learning curve, the law fitted to it, and what more rows would add.
 
-    The law is score = ceiling - scale * rows ** -power for a share, and the same upside down for an error. `gain` is
-    above 0 where more rows help, whatever the measure.
+    The law is score = ceiling - scale * (rows + shift) ** -power for a share, and the same upside down for an error.
+    `gain` is above 0 where more rows help, whatever the measure.
     """
 
     row: str
@@ -136,6 +136,7 @@ class Outlook(Value):
     ceiling: float
     scale: float
     power: float
+    shift: float
     gain: float
     low: float = Field(description="5 % bound of the gain")
     high: float = Field(description="95 % bound of the gain")
