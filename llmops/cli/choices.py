@@ -24,7 +24,7 @@ def choice(value: Choice) -> RenderableType:
     sign = 1 if metric in LOWER_IS_BETTER else -1
     for entry in sorted(value.entries, key=lambda entry: sign * entry.trial.value):
         made.add_row(*_row(entry, value), style="bold" if entry.entrant.name == value.verdict.pick else "")
-    absent = [text(f"without {name}: {why}", "dim") for name, why in value.absent.items()]
+    absent = [text(f"without {', '.join(names)}: {why}", "dim") for why, names in value.missing.items()]
     asked = words.count(value.contest.answers)
     legend = (
         "behind: at most so far behind the best row (all compared at once, 95 %); = not told apart from it. * no other "

@@ -106,6 +106,14 @@ class Choice(Value):
     then: str = Field(description="the command that goes on with the winner")
     seconds: float
 
+    @property
+    def missing(self) -> dict[str, tuple[str, ...]]:
+        """Why: who did not take part for that reason."""
+        whys: dict[str, tuple[str, ...]] = {}
+        for name, why in self.absent.items():
+            whys[why] = (*whys.get(why, ()), name)
+        return whys
+
     def entry(self, name: str) -> Entry:
         """The row of that name."""
         return next(entry for entry in self.entries if entry.entrant.name == name)
