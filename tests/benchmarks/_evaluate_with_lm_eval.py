@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 BATCHES = (1, 4, 16)
-TRIED = 6  # questions that batch sizes are tried on
+TRIED = 0.2  # share of the questions that batch sizes are tried on
 
 
 def main() -> None:
@@ -41,7 +41,8 @@ def main() -> None:
 
     questions = job["questions"]
     ask(questions[:2], 1)
-    tried = {batch: ask(questions[-TRIED:], batch)[0] for batch in BATCHES}
+    part = questions[-max(1, round(TRIED * len(questions))) :]
+    tried = {batch: ask(part, batch)[0] for batch in BATCHES}
     best = min(tried, key=lambda batch: tried[batch])
     seconds, nats = ask(questions, best)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

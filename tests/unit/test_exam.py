@@ -175,6 +175,13 @@ def test_few_rows_without_a_change_are_no_certainty() -> None:
     assert down.value == -0.4 and down.high < -0.2
 
 
+def test_two_shares_are_told_apart_as_newcombe_tells_them() -> None:
+    # Newcombe 1998, table II, (a): 56/70 - 48/80 by method 10 is 0.0524 to 0.3339.
+    groups = [str(place) for place in range(80)]
+    found = paired.more_in(np.r_[np.ones(56), np.zeros(14)], np.r_[np.ones(48), np.zeros(32)], (groups[:70], groups))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+
+
 def test_rows_of_one_group_do_not_pass_for_many() -> None:
     values_N = np.repeat(np.random.default_rng(0).normal(0, 1, 10), 20)
     own = paired.weighed(values_N, np.ones(200), [str(place) for place in range(200)])
@@ -244,7 +251,7 @@ def test_a_run_is_examined_and_the_exam_lies_beside_its_report(
     assert run(["evaluate", "last", "--exam", "--json", "--workspace", str(workspace.root)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] in ("understood", "memorised", "cannot tell") and printed["id"].startswith("ex-")
-    assert run(["evaluate", "last", "--exam", "--workspace", str(workspace.root)]) == 0
+    assert run(["evaluate", "last", "--exam", "--rows", "24", "--workspace", str(workspace.root)]) == 0
     assert capsys.readouterr().out.startswith(printed["verdict"])
     assert run(["evaluate", "last", "--exam", "--forgetting", "--workspace", str(workspace.root)]) == 2
 

@@ -114,7 +114,8 @@ def test_a_beginning_of_all_rows_is_gone_through_once(monkeypatch: pytest.Monkey
     }
     assert len(gone) > 2, "several packs"
     assert gone[0] == 40
-    assert sum(gone) == len(trie), "every shared token once, the last of a target never"
+    # What only some rows share is gone through again where two packs have them; the beginning never is.
+    assert len(trie) <= sum(gone) < len(trie) + 40
 
 
 def test_another_beginning_than_the_remembered_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
