@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmops.core.calibration import Abstention as Abstention
     from llmops.core.calibration import Calibration as Calibration
+    from llmops.core.capacity import Capacity as Capacity
+    from llmops.core.capacity import Need as Need
     from llmops.core.cleaning import Duplicates as Duplicates
     from llmops.core.cleaning import Language as Language
     from llmops.core.cleaning import NearDuplicates as NearDuplicates
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import listing as listing
     from llmops.pipeline import load as load
     from llmops.pipeline import measure_cheap as measure_cheap
+    from llmops.pipeline import measure_load as measure_load
     from llmops.pipeline import new as new
     from llmops.pipeline import outcome as outcome
     from llmops.pipeline import pick as pick
@@ -136,10 +139,12 @@ __version__ = "0.1.0"
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
     "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate feedback
-        health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap new outcome
+        health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap measure_load
+        new outcome
         pick plan power predict prepare promote prove register rollback run serve show side_by_side slices
         stop sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
+    "llmops.core.capacity": "Capacity Need",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
     "llmops.core.recipe": "Baselines Evaluation Recipe",

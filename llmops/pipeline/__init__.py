@@ -6,6 +6,7 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.life import run
+from llmops.pipeline.load import measure_load
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
 from llmops.pipeline.people import card, correct, write_note
@@ -35,6 +36,7 @@ __all__ = [
     "listing",
     "load",
     "measure_cheap",
+    "measure_load",
     "new",
     "outcome",
     "pick",
