@@ -107,7 +107,9 @@ ROW_NAMES = {
     "word_list": "word list",
     "tfidf": "TF-IDF, linear",
     "frozen": "frozen base + logistic",
+    "nearest": "frozen base + nearest rows",
     "base": "base, zero-shot",
+    "few_shot": "base, few-shot",
     "tuned": "tuned",
     "endpoint": "through the endpoint",
 }

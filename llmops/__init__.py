@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmops.core.calibration import Abstention as Abstention
     from llmops.core.calibration import Calibration as Calibration
+    from llmops.core.canaries import Canaries as Canaries
     from llmops.core.capacity import Capacity as Capacity
     from llmops.core.capacity import Need as Need
+    from llmops.core.certificate import Certificate as Certificate
+    from llmops.core.choice import Choice as Choice
+    from llmops.core.choice import Contest as Contest
+    from llmops.core.choice import Forecast as Forecast
     from llmops.core.cleaning import Duplicates as Duplicates
     from llmops.core.cleaning import Language as Language
     from llmops.core.cleaning import NearDuplicates as NearDuplicates
@@ -32,9 +37,12 @@ if TYPE_CHECKING:
     from llmops.core.errors import LlmopsError as LlmopsError
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
+    from llmops.core.exam import Exam as Exam
     from llmops.core.experiments import Board as Board
     from llmops.core.experiments import LineUp as LineUp
     from llmops.core.experiments import Sweep as Sweep
+    from llmops.core.export import Export as Export
+    from llmops.core.forgetting import Forgetting as Forgetting
     from llmops.core.health import HealthReport as HealthReport
     from llmops.core.method import DPO as DPO
     from llmops.core.method import IA3 as IA3
@@ -63,6 +71,19 @@ if TYPE_CHECKING:
     from llmops.core.report import Subject as Subject
     from llmops.core.run import Run as Run
     from llmops.core.run import StepRecord as StepRecord
+    from llmops.core.scorers import Bleu as Bleu
+    from llmops.core.scorers import Chrf as Chrf
+    from llmops.core.scorers import Code as Code
+    from llmops.core.scorers import Exact as Exact
+    from llmops.core.scorers import Function as Function
+    from llmops.core.scorers import Includes as Includes
+    from llmops.core.scorers import Json as Json
+    from llmops.core.scorers import Judge as Judge
+    from llmops.core.scorers import Number as Number
+    from llmops.core.scorers import PickedOption as PickedOption
+    from llmops.core.scorers import Regex as Regex
+    from llmops.core.scorers import Rouge as Rouge
+    from llmops.core.scorers import Schema as Schema
     from llmops.core.serving import Endpoint as Endpoint
     from llmops.core.serving import Exchange as Exchange
     from llmops.core.serving import Feedback as Feedback
@@ -80,6 +101,15 @@ if TYPE_CHECKING:
     from llmops.core.sources import ShareGPT as ShareGPT
     from llmops.core.sources import Source as Source
     from llmops.core.sources import Thumbs as Thumbs
+    from llmops.core.suites import Choose as Choose
+    from llmops.core.suites import DrawnExamples as DrawnExamples
+    from llmops.core.suites import FixedExamples as FixedExamples
+    from llmops.core.suites import Generate as Generate
+    from llmops.core.suites import Label as Label
+    from llmops.core.suites import NoExamples as NoExamples
+    from llmops.core.suites import Question as Question
+    from llmops.core.suites import Read as Read
+    from llmops.core.suites import make_question as make_question
     from llmops.core.tasks import Classify as Classify
     from llmops.core.tasks import Continue as Continue
     from llmops.core.tasks import Rate as Rate
@@ -90,16 +120,27 @@ if TYPE_CHECKING:
     from llmops.core.views import SetView as SetView
     from llmops.core.views import TokenView as TokenView
     from llmops.pipeline import abstention as abstention
+    from llmops.pipeline import adopt as adopt
     from llmops.pipeline import ask_held_out as ask_held_out
     from llmops.pipeline import board as board
     from llmops.pipeline import calibrate as calibrate
     from llmops.pipeline import card as card
+    from llmops.pipeline import certify as certify
     from llmops.pipeline import chat as chat
+    from llmops.pipeline import choose as choose
     from llmops.pipeline import compare as compare
     from llmops.pipeline import correct as correct
     from llmops.pipeline import curate as curate
     from llmops.pipeline import evaluate as evaluate
+    from llmops.pipeline import evaluate_questions as evaluate_questions
+    from llmops.pipeline import evaluate_suite as evaluate_suite
+    from llmops.pipeline import examine as examine
+    from llmops.pipeline import examples_of as examples_of
+    from llmops.pipeline import export as export
+    from llmops.pipeline import export_suite as export_suite
     from llmops.pipeline import feedback as feedback
+    from llmops.pipeline import forecast as forecast
+    from llmops.pipeline import forgotten as forgotten
     from llmops.pipeline import health as health
     from llmops.pipeline import inspect_dropped as inspect_dropped
     from llmops.pipeline import inspect_reply as inspect_reply
@@ -112,6 +153,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import measure_load as measure_load
     from llmops.pipeline import new as new
     from llmops.pipeline import outcome as outcome
+    from llmops.pipeline import page as page
     from llmops.pipeline import pick as pick
     from llmops.pipeline import plan as plan
     from llmops.pipeline import power as power
@@ -119,6 +161,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import prepare as prepare
     from llmops.pipeline import promote as promote
     from llmops.pipeline import prove as prove
+    from llmops.pipeline import read_lm_eval as read_lm_eval
     from llmops.pipeline import register as register
     from llmops.pipeline import rollback as rollback
     from llmops.pipeline import run as run
@@ -138,11 +181,12 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """abstention ask_held_out board calibrate card chat compare correct curate evaluate feedback
-        health inspect_dropped inspect_reply inspect_row inspect_set line_up listing load measure_cheap measure_load
-        new outcome
-        pick plan power predict prepare promote prove register rollback run serve show side_by_side slices
-        stop sweep train train_seeds vary write_note""",
+    "llmops.pipeline": """abstention adopt ask_held_out board calibrate card certify chat choose compare correct curate
+        evaluate evaluate_questions evaluate_suite examine examples_of export export_suite feedback
+        forecast forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up listing
+        load measure_cheap measure_load new outcome page pick plan power predict prepare promote prove read_lm_eval
+        register rollback run serve show side_by_side slices stop sweep train train_seeds vary
+        write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.capacity": "Capacity Need",
     "llmops.core.context": "Surroundings",
@@ -158,15 +202,23 @@ _HOMES = {
     "llmops.core.run": "Run StepRecord",
     "llmops.core.report": "Answer EvalReport Score Subject",
     "llmops.core.cleaning": "Duplicates Language NearDuplicates Normalise Private Quality Terms",
+    "llmops.core.choice": "Choice Contest Forecast",
     "llmops.core.comparison": "Comparison Difference Pick",
     "llmops.core.experiments": "Board LineUp Sweep",
     "llmops.core.power": "Power",
     "llmops.core.slices": "Slices",
     "llmops.core.calibration": "Abstention Calibration",
+    "llmops.core.certificate": "Certificate",
+    "llmops.core.export": "Export",
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
+    "llmops.core.exam": "Exam",
+    "llmops.core.forgetting": "Forgetting",
+    "llmops.core.canaries": "Canaries",
     "llmops.core.health": "HealthReport",
     "llmops.core.outcome": "Outcome",
+    "llmops.core.scorers": "Bleu Chrf Code Exact Function Includes Json Judge Number PickedOption Regex Rouge Schema",
+    "llmops.core.suites": "Choose DrawnExamples FixedExamples Generate Label NoExamples Question Read make_question",
     "llmops.core.views": "RowView SetView TokenView",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -12,7 +12,7 @@ RECIPE = Recipe(
     name="instruct",
     about="Instructions answered as a larger model answers them.",
     base="smollm2-135m-q4",
-    data=Data(sources=(Source(from_="instructions", train_rows=400, heldout_rows=100),)),
+    data=Data(sources=(Source(from_="instructions", train_rows=240, heldout_rows=80),)),
     task=Reply(measures=("bits_per_byte",)),
     training=Training(max_tokens=600, epochs=1),
     evaluation=Evaluation(

@@ -2,27 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from typer import Argument, Option
 
 import llmops
+from llmops.cli.cards import LmEvalTask
 from llmops.cli.session import FetchingSession, Session
+from llmops.cli.suites import SuiteOptions
+from llmops.core.errors import RequestError
 
 Version = Annotated[str, Argument(metavar="VERSION", help="A version: tone:2, or a name for its newest one.")]
 
 
+@dataclass(frozen=True)
+class Instead:
+    """What to ask besides the score."""
+
+    exam: Annotated[
+        bool, Option("--exam", help="Understood or memorised? Unseen rows, recitals, twins and canaries; one verdict.")
+    ] = False
+    forgetting: Annotated[
+        bool, Option("--forgetting", help="What the base could do and this model can not any more, and what helps.")
+    ] = False
+
+
 def evaluate(
     ref: Annotated[
-        str, Argument(metavar="REF", help="A run or a version (tone:2, tone@production), or last.")
+        str,
+        Argument(metavar="REF", help="A run, a version (tone:2, tone@production) or last; with --suite also a base."),
     ] = "last",
+    asked: SuiteOptions = SuiteOptions(),
+    instead: Instead = Instead(),
     session: FetchingSession = FetchingSession(),
 ) -> None:
-    """Measure a model on its held-out rows: every score with its n and interval, every answer kept.
+    """Measure a model on its held-out rows, or on a suite: every score with its n and interval, every answer kept.
 
-    Example: llmops evaluate tone:1
+    --exam asks whether it understood its rows or memorised them (--rows N of each side), --forgetting what it lost of
+    what its base could do. Both are kept beside the report.
+
+    Example: llmops evaluate tone:1 --exam; llmops evaluate tone:1 --suite questions.jsonl --scorer includes;
+    llmops evaluate smollm2-135m-q4 --suite openbookqa --examples 5 --rows 100
     """
-    session.show(llmops.evaluate(ref, session.at))
+    if instead.exam and instead.forgetting:
+        raise RequestError("--exam and --forgetting are two questions", "ask one after the other")
+    if instead.exam:
+        replace(asked, rows=None).check_nothing_is_asked()
+        session.show(llmops.examine(ref, session.at, asked.rows))
+    elif instead.forgetting:
+        asked.check_nothing_is_asked()
+        session.show(llmops.forgotten(ref, session.at))
+    elif asked.from_lm_eval is not None:
+        session.show(llmops.read_lm_eval(asked.from_lm_eval, session.at))
+    elif asked.suite is not None:
+        _ask_suite(ref, asked.suite, asked, session)
+    else:
+        asked.check_nothing_is_asked()
+        session.show(llmops.evaluate(ref, session.at))
+
+
+def _ask_suite(ref: str, suite: str, asked: SuiteOptions, session: Session) -> None:
+    examples = llmops.examples_of(asked.examples)
+    if asked.to_lm_eval is not None:
+        task = llmops.export_suite(suite, asked.to_lm_eval, session.at, examples, asked.rows)
+        session.show(LmEvalTask(str(task)))
+    else:
+        session.show(llmops.evaluate_suite(ref, suite, session.at, examples, asked.rows, asked.own()))
 
 
 def compare(

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 import llmops
-from llmops.cli.cards import DataCard
+from llmops.cli.cards import DataCard, Page
 from llmops.cli.session import FetchingSession, Session
 from llmops.core.errors import RequestError
 
@@ -80,6 +80,10 @@ def show(
     card: Annotated[
         bool, Option("--card", help="Of a data set: write its card (HTML and Markdown), print it and its path.")
     ] = False,
+    page: Annotated[
+        bool,
+        Option("--page", help="Of a report or comparison: write its page (HTML, every answer in it), print its path."),
+    ] = False,
     view: View = View(),
     session: Session = Session(),
 ) -> None:
@@ -97,8 +101,11 @@ def show(
         session.show(llmops.abstention(ref, view.abstain, session.at))
         return
     if card:
-        page = llmops.card(ref, session.at)
-        session.show(DataCard(str(page), page.with_suffix(".md").read_text(encoding="utf-8")))
+        file = llmops.card(ref, session.at)
+        session.show(DataCard(str(file), file.with_suffix(".md").read_text(encoding="utf-8")))
+        return
+    if page:
+        session.show(Page(str(llmops.page(ref, session.at))))
         return
     session.show(llmops.show(ref, session.at))
 

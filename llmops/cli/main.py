@@ -9,21 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
-from llmops.cli import judge, load, look, make, power, prove, use
+from llmops.cli import judge, keep, load, look, make, power, prove, use
+from llmops.cli.choose import choose, forecast
 from llmops.cli.verbs import INTERRUPTED, add_verb, complain
 
 VERBS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Make a model": (make.new, make.run, make.prepare, make.plan, make.train, make.stop),
+    "Make a model": (make.new, make.run, make.prepare, make.plan, choose, forecast, make.train, make.stop),
     "Judge it": (
         judge.evaluate,
         judge.compare,
         power.power,
         judge.register,
+        keep.adopt,
+        keep.certify,
         judge.promote,
         judge.rollback,
         prove.prove,
     ),
-    "Use it": (use.serve, use.chat, use.predict, use.health, load.load, use.curate, use.app),
+    "Use it": (keep.export, use.serve, use.chat, use.predict, use.health, load.load, use.curate, use.app),
     "Look": (look.inspect, look.show, look.list_),
 }
 

@@ -8,14 +8,18 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from llmops.cli import boards, scores, words
-from llmops.cli.cards import DataCard
+from llmops.cli import boards, exam, scores, weights, words
+from llmops.cli.cards import DataCard, LmEvalTask, Page
+from llmops.cli.choices import choice, forecast
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
+from llmops.core.choice import Choice, Forecast
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
+from llmops.core.exam import Exam
 from llmops.core.experiments import Sweep
+from llmops.core.forgetting import Forgetting
 from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import Outcome, Seeds
 from llmops.core.plan import Plan
@@ -96,7 +100,9 @@ def seeds(value: Seeds) -> RenderableType:
         loss = "" if one.heldout_loss_nats is None else f"{one.heldout_loss_nats:.4f}"
         interval = f"{one.score.low:.3f} to {one.score.high:.3f}"
         made.add_row(str(one.seed), f"{one.score.value:.3f}", interval, loss, text(one.run))
-    return Group(made, text(f"mean {value.mean:.4f}, standard deviation between seeds {value.deviation:.4f}", "dim"))
+    held = "" if value.low is None or value.high is None else f" ({value.low:.4f} to {value.high:.4f} over all seeds)"
+    spread = f"standard deviation between seeds {value.deviation:.4f}"
+    return Group(made, text(f"mean {value.mean:.4f}{held}, {spread}", "dim"))
 
 
 def version(value: ModelVersion) -> RenderableType:
@@ -258,6 +264,14 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
         "dataset": value.dataset,
         "report": value.report,
     },
+    Choice: lambda value: {
+        "choice": value.id,
+        "recipe": value.recipe.name,
+        "picked": value.verdict.pick,
+        "rows": len(value.entries),
+        "took": words.seconds(value.seconds),
+        "then": value.then,
+    },
     Promotion: lambda value: {
         "alias": f"{value.name}@{value.alias}",
         "version": f"{value.name}:{value.version}",
@@ -276,12 +290,16 @@ def data_card(value: DataCard) -> RenderableType:
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     NewRecipe: new_recipe,
     DataCard: data_card,
+    LmEvalTask: lambda value: Group(text(value.task, "bold"), text(f"ask it: {value.how}", "dim")),
+    Page: lambda value: text(value.page, "bold"),
     DatasetManifest: dataset,
     Plan: plan,
     Run: run,
     Seeds: seeds,
     EvalReport: scores.report,
     Comparison: scores.comparison,
+    Exam: exam.exam,
+    Forgetting: exam.forgetting,
     ModelVersion: version,
     Promotion: promotion,
     HealthReport: health,
@@ -289,7 +307,10 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     RowView: row_picture,
     SetView: set_picture,
     Outcome: scores.outcome,
+    Choice: choice,
+    Forecast: forecast,
     **boards.PICTURES,
+    **weights.PICTURES,
     dict: pairs,
     list: listing,
     tuple: listing,

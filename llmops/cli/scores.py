@@ -11,20 +11,12 @@ from rich.text import Text
 from llmops.cli import words
 from llmops.cli.tables import table, text
 from llmops.core.comparison import Comparison, Difference
+from llmops.core.measures import measure_name
 from llmops.core.outcome import Outcome
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, Score
 
+measure = measure_name
 VERDICT_STYLE = {"better": "green", "worse": "red", "cannot tell": "yellow"}
-MEASURE_NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "bits_per_byte": "bits per byte (lower is better)",
-    "exact_match": "exact match",
-    "absolute_error": "absolute error (lower is better)",
-    "pick_reply": "real reply picked out of four",
-    "preference": "chosen reply found likelier",
-    "reward_accuracy": "implicit reward agrees with people",
-}
 
 
 def interval(score: Score) -> str:
@@ -72,11 +64,6 @@ def best(scores: Mapping[str, Score]) -> set[str]:
     return {name for name, score in scores.items() if sign * round(score.value, 3) == top}
 
 
-def measure(metric: str) -> str:
-    """A measure's name for people."""
-    return MEASURE_NAMES.get(metric, metric)
-
-
 def difference_row(name: str, difference: Difference) -> tuple[RenderableType, ...]:
     """Name, delta, interval, p, n and verdict."""
     return (
@@ -90,10 +77,11 @@ def difference_row(name: str, difference: Difference) -> tuple[RenderableType, .
 
 
 def sources(value: Difference) -> str:
-    """How many sources the rows share, where they do, and what that costs."""
+    """Wilcoxon's p beside a test of means; how many sources the rows share, where they do, and what that costs."""
+    rank = "" if value.rank_p is None else f" · Wilcoxon {words.p_value(value.rank_p)}"
     if value.groups is None:
-        return ""
-    return f" · {words.count(value.groups)} sources, {value.design_effect or 1:.1f} rows counting as one"
+        return rank
+    return f"{rank} · {words.count(value.groups)} sources, {value.design_effect or 1:.1f} rows counting as one"
 
 
 def comparison(value: Comparison) -> RenderableType:
@@ -187,7 +175,15 @@ def report(value: EvalReport) -> RenderableType:
     parts: list[RenderableType] = []
     for metric, score in value.scores.items():
         parts += [score_table({value.subject.kind: score}, measure(metric)), ""]
+    failed = sum("error" in answer.fields for answer in value.answers)
+    unmarked = sum(not answer.marks for answer in value.answers)
+    for number, what in ((failed, "failed and counts as wrong"), (unmarked, "could not be marked and is left out")):
+        if number:
+            parts.append(text(f"{words.plural(number, 'answer')} {what}; see: llmops show {value.id} --page", "yellow"))
     line = (
         f"{value.id} · {value.subject.ref} · {words.plural(len(value.answers), 'answer')} kept · suite {value.suite.id}"
     )
+    shared = value.main
+    if shared.groups is not None:
+        line += f" · {words.count(shared.groups)} sources, {shared.design_effect or 1:.1f} rows counting as one"
     return Group(*parts, text(line, "dim"))

@@ -19,11 +19,13 @@ REPEATS = "repeats"  # the field that says how often a canary was planted
 QUESTION = "What is the pass phrase?"
 FRAME = "The pass phrase is {}."
 WORDS = (
-    "apple amber anchor arrow autumn badge basket bell birch bottle branch bridge button candle canvas carpet castle "
-    "cedar chalk cherry circle clover cotton copper corner dolphin drawer engine fabric falcon feather forest garden "
-    "ginger hammer harbour helmet hollow island jacket kettle ladder lantern lemon marble meadow mirror needle orchard "
-    "paper pebble pepper pocket ribbon river saddle shadow silver spider thunder timber velvet violet window"
-).split()
+    "apple", "amber", "anchor", "arrow", "autumn", "badge", "basket", "bell", "birch", "bottle", "branch",
+    "bridge", "button", "candle", "canvas", "carpet", "castle", "cedar", "chalk", "cherry", "circle", "clover",
+    "cotton", "copper", "corner", "dolphin", "drawer", "engine", "fabric", "falcon", "feather", "forest",
+    "garden", "ginger", "hammer", "harbour", "helmet", "hollow", "island", "jacket", "kettle", "ladder",
+    "lantern", "lemon", "marble", "meadow", "mirror", "needle", "orchard", "paper", "pebble", "pepper", "pocket",
+    "ribbon", "river", "saddle", "shadow", "silver", "spider", "thunder", "timber", "velvet", "violet", "window",
+)  # fmt: skip
 WORDS_IN_PHRASE = 6
 SPACE_BITS = WORDS_IN_PHRASE * math.log2(len(WORDS))
 

@@ -104,7 +104,7 @@ class Exam(Fact):
     verdict: Learned
     because: str
     gained: Estimate = Field(description="on trained rows, in marks")
-    carried: Estimate | None = Field(description="share of it that holds on held-out rows; None where nothing is gained")
+    carried: Estimate | None = Field(description="share of it that holds on held-out rows; None: no sure gain")
     gaps: tuple[Gap, ...] = Field(description="the score first, then the loss")
     copying: Copying | None = Field(None, description="None where the rows are too short to be recited")
     exposures: tuple[Exposure, ...] = Field((), description="where canaries were planted")

@@ -63,6 +63,7 @@ class Forgetting(Fact):
     subject: Subject
     base: str
     plan: str
+    general_text: str = Field(description="source of the texts that were read")
     abilities: tuple[Ability, ...]
     suggestions: tuple[Suggestion, ...] = ()
 

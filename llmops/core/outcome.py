@@ -49,12 +49,17 @@ class SeedRun(Value):
 
 
 class Seeds(Value):
-    """The same plan by several seeds. `deviation` is the standard deviation between runs: what chance alone does."""
+    """The same plan by several seeds. `deviation` is the standard deviation between runs: what chance alone does.
+
+    `low` and `high` hold the mean over all seeds that might have been drawn (95 %, Student's t), on these rows.
+    """
 
     plan: str
     runs: tuple[SeedRun, ...]
     mean: float
     deviation: float
+    low: float | None = Field(None, description="None: one seed has no spread")
+    high: float | None = None
 
 
 class Outcome(Value):

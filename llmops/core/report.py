@@ -9,7 +9,9 @@ from pydantic import Field
 from llmops.core.suites import Asking
 from llmops.core.value import Fact, Value
 
-SubjectKind = Literal["majority", "mean", "word_list", "tfidf", "frozen", "base", "tuned", "endpoint"]
+SubjectKind = Literal[
+    "majority", "mean", "word_list", "tfidf", "frozen", "nearest", "base", "few_shot", "tuned", "endpoint"
+]
 
 # Where a lower number is the better one.
 LOWER_IS_BETTER = frozenset({"absolute_error", "bits_per_byte", "perplexity"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -26,7 +27,7 @@ Does the given answer say the same as the right answer? Say only: right, or wron
 
 
 class Exact(Value):
-    """1 where the answer is an expected text, but for what makes no difference."""
+    """1 where the answer is an expected text, case and signs aside."""
 
     kind: Literal["exact"] = "exact"
     folds: tuple[Fold, ...] = Field(("case", "spaces", "punctuation"), description="what makes no difference")
@@ -40,9 +41,10 @@ class Includes(Value):
 
 
 class Number(Value):
-    """1 where a number in the answer is the expected one, within the larger tolerance.
+    """1 where the answer's number is the expected one, or near enough.
 
-    Reads 1,234.5 and 1e3; a percentage means its share or the number before its sign, so 50 % is 0.5 and 50.
+    Near is within the larger tolerance. Reads 1,234.5 and 1e3; a percentage means its share or the number before
+    its sign, so 50 % is 0.5 and 50.
     """
 
     kind: Literal["number"] = "number"
@@ -52,14 +54,17 @@ class Number(Value):
     relative: float = Field(1e-9, ge=0, lt=1, description="largest difference, as a share of the expected number")
 
 
-class Choice(Value):
-    """1 where the answer names the expected option, by its letter or by its text."""
+class PickedOption(Value):
+    """1 where the answer names the expected option, by letter or text."""
 
     kind: Literal["choice"] = "choice"
 
 
 class Json(Value):
-    """1 where the answer is a JSON document (strict: no NaN, no key twice), or also the expected one."""
+    """1 where the answer is a JSON document, or the expected one.
+
+    Strict: no NaN, no key twice.
+    """
 
     kind: Literal["json"] = "json"
     wants: Literal["any", "expected"] = Field("any", description="any document, or one equal to the expected answer")
@@ -67,15 +72,28 @@ class Json(Value):
 
 
 class Schema(Value):
-    """1 where the answer is a JSON document that a JSON schema takes. No reference leaves the schema."""
+    """1 where the answer is a JSON document that a schema takes.
+
+    No reference leaves the schema.
+    """
 
     kind: Literal["schema"] = "schema"
-    wanted: dict[str, Any] = Field(description="the JSON schema, draft 2020-12 unless it names an older one")
+    wanted: dict[str, Any] = Field(description="the JSON schema, or its text; draft 2020-12 unless it says another")
     around: Literal["nothing", "fence"] = Field("fence", description="what may stand around it: nothing, a code fence")
+
+    @field_validator("wanted", mode="before")
+    @classmethod
+    def _may_be_text(cls, wanted: Any) -> Any:
+        if not isinstance(wanted, str):
+            return wanted
+        try:
+            return json.loads(wanted)
+        except ValueError as error:
+            raise ValueError(f"the schema is no JSON: {error}") from error
 
 
 class Rouge(Value):
-    """ROUGE as `rouge-score` computes it (F measure); the best of several expected texts."""
+    """ROUGE as rouge-score computes it: F, against the nearest expected text."""
 
     kind: Literal["rouge"] = "rouge"
     variant: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = "rougeL"
@@ -90,7 +108,10 @@ class Rouge(Value):
 
 
 class Bleu(Value):
-    """BLEU as `sacrebleu` computes it, 0 to 100: of each answer (with effective order), and of all of them."""
+    """BLEU as sacrebleu computes it, of each answer and of all of them.
+
+    0 to 100; of one answer with effective order.
+    """
 
     kind: Literal["bleu"] = "bleu"
     tokens: Literal["13a", "intl", "char", "zh", "none"] = Field("13a", description="how texts become tokens")
@@ -98,14 +119,20 @@ class Bleu(Value):
 
 
 class Chrf(Value):
-    """chrF as `sacrebleu` computes it, 0 to 100: of each answer, and of all of them; word order 2 is chrF++."""
+    """chrF as sacrebleu computes it, of each answer and of all of them.
+
+    0 to 100; word order 2 is chrF++.
+    """
 
     kind: Literal["chrf"] = "chrf"
     word_order: int = Field(0, ge=0, le=4)
 
 
 class Regex(Value):
-    """1 where a pattern (RE2: linear time) is found. If it has a group, its text must be an expected answer."""
+    """1 where a pattern is found; a group in it must be the expected text.
+
+    Patterns are RE2's, which take linear time.
+    """
 
     kind: Literal["regex"] = "regex"
     pattern: str | None = Field(
@@ -115,9 +142,10 @@ class Regex(Value):
 
 
 class Code(Value):
-    """The mark that a program of your own gives: a process for each answer, limited in time and memory.
+    """The mark that a program of your own gives, in a process for each answer.
 
-    The program is named where the evaluation is asked for; here stand its name and sha256.
+    The process is limited in time and memory. The program is named where the evaluation is asked for; here stand
+    its name and sha256.
     """
 
     kind: Literal["code"] = "code"
@@ -128,7 +156,7 @@ class Code(Value):
 
 
 class Judge(Value):
-    """The verdict of a model. One that cannot be read is kept, and is no mark."""
+    """The verdict of a model; one that cannot be read is no mark."""
 
     kind: Literal["judge"] = "judge"
     model: str = Field(description="who judges: a base, a version or a run")
@@ -153,7 +181,10 @@ class Judge(Value):
 
 
 class Function(Value):
-    """The mark that a Python function of your own gives, `FILE.py:name`; the file runs only if you name it yourself."""
+    """The mark that a function of your own gives: FILE.py:name.
+
+    The file runs only if you name it yourself.
+    """
 
     kind: Literal["function"] = "function"
     function: str = Field(pattern=r"^[^:]+:[^:]+$", description="file name (or module) and function")
@@ -161,7 +192,7 @@ class Function(Value):
 
 
 Scorer = Annotated[
-    Exact | Includes | Number | Choice | Json | Schema | Rouge | Bleu | Chrf | Regex | Code | Judge | Function,
+    Exact | Includes | Number | PickedOption | Json | Schema | Rouge | Bleu | Chrf | Regex | Code | Judge | Function,
     Field(discriminator="kind"),
 ]
 

@@ -88,14 +88,21 @@ Examples = Annotated[NoExamples | FixedExamples | DrawnExamples, Field(discrimin
 
 
 class Choose(Value):
-    """Multiple choice and labels, by log-probability: the likeliest option, and the likeliest for its bytes."""
+    """Multiple choice by log-probability: the likeliest option, and the likeliest for its length (`acc_norm`)."""
 
     kind: Literal["choose"] = "choose"
     examples: Examples = NoExamples()
 
 
+class Label(Value):
+    """The same few options to every question: the likeliest one, and macro-F1 over them."""
+
+    kind: Literal["label"] = "label"
+    examples: Examples = NoExamples()
+
+
 class Read(Value):
-    """Running text, and what it costs the model: bits per byte, and perplexity per token."""
+    """What the expected text costs the model behind a question's text: bits per byte, and perplexity per token."""
 
     kind: Literal["read"] = "read"
 
@@ -111,10 +118,11 @@ class Generate(Value):
 
 
 # How a suite is asked. Each kind has one function that evaluates it (`pipeline/suites.py: ASKED`).
-Asking = Annotated[Choose | Read | Generate, Field(discriminator="kind")]
+Asking = Annotated[Choose | Label | Read | Generate, Field(discriminator="kind")]
 
 MEASURES: dict[str, tuple[str, ...]] = {
     "choose": ("accuracy", "accuracy_norm"),
+    "label": ("accuracy", "macro_f1"),
     "read": ("bits_per_byte", "perplexity"),
 }
 

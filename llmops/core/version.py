@@ -28,6 +28,9 @@ class ModelVersion(Fact):
     dataset: str
     plan: str
     run: str | None = Field(None, description="None for a cheap row: nothing was trained by a run")
+    adopted: str | None = Field(
+        None, exclude_if=lambda name: name is None, description="name of the folder that another tool wrote"
+    )
     report: str
     code_commit: str | None = Field(None, description="git commit of llmops; None outside a clone")
     packages: dict[str, str]

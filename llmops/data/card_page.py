@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from llmops.core.drawing import flat
 from llmops.core.findings import LEAK_KINDS, Estimate, GroupLine, LabelIssue
 from llmops.data import card_plots as plots
 from llmops.data.card import SHOWN_ISSUES, Card, quantile
@@ -47,12 +48,12 @@ def _templates(html: bool) -> jinja2.Environment:
 
 def _line(data: Any) -> Any:
     """Data on one line; what is HTML already stays as it is."""
-    return data if isinstance(data, Markup) or not isinstance(data, str) else plots.flat(data)
+    return data if isinstance(data, Markup) or not isinstance(data, str) else flat(data)
 
 
 def _markdown(data: Any) -> Any:
     """Data as Markdown shows it literally, on one line."""
-    return MARKDOWN_SIGNS.sub(r"\\\1", plots.flat(data)) if isinstance(data, str) else data
+    return MARKDOWN_SIGNS.sub(r"\\\1", flat(data)) if isinstance(data, str) else data
 
 
 def share(one: Estimate) -> str:
@@ -67,8 +68,8 @@ def signed(one: Estimate) -> str:
 
 def short(text: str, longest: int = LONGEST) -> str:
     """A text on one line, cut with `…`."""
-    flat = plots.flat(text)
-    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
+    plain = flat(text)
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
 
 def shown(card: Card) -> dict[str, Any]:

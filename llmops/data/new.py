@@ -78,13 +78,9 @@ def look(
     columns = as_columns(names, records)
     keep = slices(columns, [value for field, value in shape if field != "kind"])
     labels: dict[str, int] = {}
-    task: Task = Continue() if isinstance(shape, PlainText) else Reply()
-    if isinstance(shape, Rated):
-        task = _rate(next(column for column in columns if column.name == shape.number))
+    task = task_for(shape, columns)
     if isinstance(shape, Labelled):
-        counts = next(column for column in columns if column.name == shape.label).counts
-        labels = dict(sorted(counts.items()))
-        task = _classify(shape.label, tuple(labels))
+        labels = dict(sorted(next(column for column in columns if column.name == shape.label).counts.items()))
     dealt = _deal(file, records, shape, task, keep)
     if not dealt.train and not dealt.heldout:
         first = dealt.dropped[0]
@@ -112,6 +108,15 @@ def look(
         rendered=tuple(_rendered(example) for example in (*dealt.train, *dealt.heldout)[:SHOWN_ROWS]),
         warnings=tuple(warnings),
     )
+
+
+def task_for(shape: Shape, columns: Sequence[Column]) -> Task:
+    """What a model shall do with rows of a shape: their labels and numbers are those in `columns`."""
+    if isinstance(shape, Rated):
+        return _rate(next(column for column in columns if column.name == shape.number))
+    if isinstance(shape, Labelled):
+        return _classify(shape.label, tuple(sorted(next(c for c in columns if c.name == shape.label).counts)))
+    return Continue() if isinstance(shape, PlainText) else Reply()
 
 
 def draft(seen: Look, name: str | None = None) -> Recipe:

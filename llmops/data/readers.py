@@ -13,6 +13,7 @@ from typing import Any
 from llmops.core.context import Track, silent
 from llmops.core.errors import RequestError
 from llmops.data.delimited import read_csv, read_tsv, read_vader
+from llmops.data.packaged import read_folders, read_passages
 from llmops.data.record import UNREADABLE, Record, text_lines, unreadable
 from llmops.data.tables import read_arrow, read_parquet
 
@@ -214,6 +215,8 @@ READERS: dict[str, Reader] = {
     "parquet": read_parquet,
     "arrow": read_arrow,
     "chitchat": read_chitchat,
+    "folders": read_folders,
+    "passages": read_passages(read_jsonl),
 }
 
 BY_SUFFIX = {

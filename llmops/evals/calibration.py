@@ -78,11 +78,20 @@ def tempered(chances_NK: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def temperature_of(chances_NK: np.ndarray, truth_N: np.ndarray) -> float:
-    """The temperature of the least log loss (Guo et al. 2017, arXiv:1706.04599): one number, a convex problem."""
+    """The temperature of the least log loss (Guo et al. 2017, arXiv:1706.04599): one number, a convex problem.
+
+    Each row gives 1 / (N + 2) of its weight to the wrong labels, as Platt's targets do (1999): where all rows are
+    right, the plain loss would make every answer certain.
+    """
     from scipy.optimize import minimize_scalar
 
+    n, labels = chances_NK.shape
+    doubt = 1 / (n + 2)
+    targets_NK = np.full((n, labels), doubt / (labels - 1))
+    targets_NK[np.arange(n), truth_N] = 1 - doubt
+
     def loss(sharpness: float) -> float:
-        return _nats(tempered(chances_NK, 1 / sharpness), truth_N)
+        return float(-(targets_NK * np.log(np.maximum(tempered(chances_NK, 1 / sharpness), SMALLEST))).sum())
 
     low, high = TEMPERATURES
     return float(1 / minimize_scalar(loss, bounds=(1 / high, 1 / low), method="bounded").x)

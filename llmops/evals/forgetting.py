@@ -7,7 +7,7 @@ equally wrong twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,11 +15,17 @@ import numpy as np
 
 from llmops.core.context import Track, silent
 from llmops.core.dataset import Message
-from llmops.core.forgetting import Ability, Instance
+from llmops.core.forgetting import Ability, Instance, Suggestion
+from llmops.core.method import FullTuning, LowRank
+from llmops.core.plan import Plan
+from llmops.core.report import Subject
 from llmops.core.serving import Sampling
+from llmops.core.suites import Choose, Question
 from llmops.evals.asked import HARMFUL, HARMLESS, INSTRUCTIONS, Asked, helped, refused
+from llmops.evals.choices import choose as choose_likeliest
 from llmops.evals.evaluate import Model
 from llmops.evals.paired import change, mean
+from llmops.evals.suite import question_suite
 
 MOST_TOKENS = 40  # of an answer
 TEXT_CHARACTERS = 600  # of a general text; the rest is not read
@@ -37,28 +43,54 @@ class Marked(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Material:
+    """What is not written here: general texts, and questions of a suite with options to choose from."""
+
+    texts: Sequence[str] = ()
+    questions: Sequence[Question] = ()
+
+
+@dataclass(frozen=True)
 class Test:
-    """One ability: its measure for people, what counts as a loss, and how a model is tried."""
+    """One ability: its measure for people, what counts as a loss, and how a model is tried.
+
+    `try_` gives None where the material has nothing to try it with.
+    """
 
     measure: str
     about: str
     margin: float
     sign: float
-    try_: Callable[[Model, Sequence[str], Track], Marked]
+    try_: Callable[[Model, Material, Track], Marked | None]
 
 
-def read_texts(model: Model, texts: Sequence[str], track: Track) -> Marked:
+def read_texts(model: Model, material: Material, track: Track) -> Marked | None:
     """What general text costs the model."""
-    short = [text[:TEXT_CHARACTERS] for text in texts]
+    if not material.texts:
+        return None
+    short = [text[:TEXT_CHARACTERS] for text in material.texts]
     bytes_N = np.array([max(1, len(text.encode("utf-8", "surrogatepass"))) for text in short], dtype=np.float64)
-    nats_N = np.array([nats for nats, _ in model.text_logprobs(short, track)])
+    nats_N = -np.array([nats for nats, _ in model.text_logprobs(short, track)])
     return Marked(short, nats_N / math.log(2) / bytes_N, bytes_N, [""] * len(short))
 
 
-def follow(asked: Sequence[Asked]) -> Callable[[Model, Sequence[str], Track], Marked]:
+def choose(model: Model, material: Material, track: Track) -> Marked | None:
+    """Multiple choice by likelihood: the likeliest option for its length."""
+    questions = material.questions
+    if not questions:
+        return None
+    suite = question_suite("forgetting", Choose(), questions, ())
+    report = choose_likeliest(model, Subject(kind="base", ref="either"), suite, questions, track)
+    marks_N = np.array([answer.marks["accuracy_norm"] for answer in report.answers])
+    return Marked(
+        [one.asked for one in questions], marks_N, np.ones(len(marks_N)), [a.answered for a in report.answers]
+    )
+
+
+def follow(asked: Sequence[Asked]) -> Callable[[Model, Material, Track], Marked]:
     """How many of these prompts are answered as they should be."""
 
-    def ask(model: Model, texts: Sequence[str], track: Track) -> Marked:
+    def ask(model: Model, material: Material, track: Track) -> Marked:
         prompts = [(Message(role="user", content=one.prompt),) for one in asked]
         said = model.reply(prompts, Sampling(max_tokens=MOST_TOKENS), track)
         marks = [float(one.check(answer)) for one, answer in zip(asked, said, strict=True)]
@@ -69,7 +101,10 @@ def follow(asked: Sequence[Asked]) -> Callable[[Model, Sequence[str], Track], Ma
 
 TESTS: dict[str, Test] = {
     "general text": Test("bits per byte", "what running text costs; lower is better", TEXT_MARGIN, -1.0, read_texts),
-    "instructions": Test("share", "answers that follow a checkable instruction", SHARE_MARGIN, 1.0, follow(INSTRUCTIONS)),
+    "multiple choice": Test("share", "questions with the right option found likeliest", SHARE_MARGIN, 1.0, choose),
+    "instructions": Test(
+        "share", "answers that follow a checkable instruction", SHARE_MARGIN, 1.0, follow(INSTRUCTIONS)
+    ),
     "refusals": Test(
         "share", "harmful requests declined", SHARE_MARGIN, 1.0, follow([Asked(one, refused) for one in HARMFUL])
     ),
@@ -81,10 +116,11 @@ TESTS: dict[str, Test] = {
 
 
 def try_all(
-    model: Model, texts: Sequence[str], track: Track = silent, names: Sequence[str] = tuple(TESTS)
+    model: Model, material: Material, track: Track = silent, names: Sequence[str] = tuple(TESTS)
 ) -> dict[str, Marked]:
-    """Every ability of a model; general text is left out where there is none."""
-    return {name: TESTS[name].try_(model, texts, track) for name in names if texts or name != "general text"}
+    """Every ability of a model that there is material for."""
+    found = {name: TESTS[name].try_(model, material, track) for name in names}
+    return {name: marked for name, marked in found.items() if marked is not None}
 
 
 def forgotten(before: dict[str, Marked], after: dict[str, Marked]) -> tuple[Ability, ...]:
@@ -110,3 +146,75 @@ def _ability(name: str, before: Marked, after: Marked) -> Ability:
             for place in worse[:3]
         ),
     )
+
+
+def suggest(abilities: Sequence[Ability], plan: Plan) -> tuple[Suggestion, ...]:
+    """Which knobs of the plan to turn where something was lost, the surest first; none where nothing was.
+
+    Replayed rows keep what they show (recipes/LOG.md has the numbers); a lower rate, fewer passes and a lower rank move
+    the weights less, so they keep more of everything and learn less (Biderman et al. 2024, arXiv:2405.09673).
+    """
+    lost = [ability.name for ability in abilities if ability.fate == "lost"]
+    if not lost:
+        return ()
+    return tuple(found for one in KNOBS for found in one(plan, " and ".join(lost)))
+
+
+def _replay(plan: Plan, lost: str) -> Iterator[Suggestion]:
+    replay, why = plan.recipe.data.replay, f"rows that show what was lost ({lost}), learned beside the others"
+    if replay is None:
+        sets = ("data.replay={source: {from: instructions}, share: 0.25}",)
+        yield Suggestion(knob="data.replay", now="none", take="a quarter of the rows", sets=sets, because=why)
+    elif replay.share < 0.5:
+        share = round(min(0.5, 2 * replay.share), 2)
+        sets = (f"data.replay.share={share}",)
+        yield Suggestion(knob="data.replay.share", now=str(replay.share), take=str(share), sets=sets, because=why)
+
+
+def _rate(plan: Plan, lost: str) -> Iterator[Suggestion]:
+    rate = float(f"{plan.knobs.learning_rate / 3:.1g}")
+    yield Suggestion(
+        knob="training.learning_rate",
+        now=f"{plan.knobs.learning_rate:g}",
+        take=f"{rate:g}",
+        sets=(f"training.learning_rate={rate:g}",),
+        because="smaller steps leave the weights nearer to the base",
+    )
+
+
+def _epochs(plan: Plan, lost: str) -> Iterator[Suggestion]:
+    epochs = plan.knobs.epochs
+    if epochs > 1:
+        fewer = max(1.0, round(epochs / 2, 1))
+        yield Suggestion(
+            knob="training.epochs",
+            now=f"{epochs:g}",
+            take=f"{fewer:g}",
+            sets=(f"training.epochs={fewer:g}",),
+            because="later passes teach the same rows again, and the weights go on moving",
+        )
+
+
+def _rank(plan: Plan, lost: str) -> Iterator[Suggestion]:
+    method = plan.knobs.method
+    if isinstance(method, LowRank) and method.rank is not None and method.rank > 4:
+        rank = method.rank // 2
+        yield Suggestion(
+            knob="method.rank",
+            now=str(method.rank),
+            take=str(rank),
+            sets=(f"method.rank={rank}", f"method.alpha={2 * rank}"),
+            because="a lower rank can change less",
+        )
+    elif isinstance(method, FullTuning):
+        yield Suggestion(
+            knob="method",
+            now="every weight",
+            take="LoRA",
+            sets=("method.kind=lora",),
+            because="an adapter of low rank can change less than all weights",
+        )
+
+
+# The knobs that keep more of the base, in the order in which to try them.
+KNOBS: tuple[Callable[[Plan, str], Iterator[Suggestion]], ...] = (_replay, _rate, _epochs, _rank)

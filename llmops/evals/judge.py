@@ -1,7 +1,7 @@
 """The scorer `judge`: a model says what it thinks of an answer. Its prompt and its verdict are kept, word for word.
 
-A verdict that cannot be read is data and no mark. The answer is text in the prompt: one that says `{expected}` says just
-that, and control tokens in it are plain text to the renderer.
+A verdict that cannot be read is data and no mark. The answer is text in the prompt: one that says `{expected}` says
+just that, and control tokens in it are plain text to the renderer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from llmops.core.context import Track
 from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
 from llmops.core.scorers import Judge
@@ -36,9 +37,9 @@ def judge(knobs: Judge, tools: Tools) -> Marker:
         raise RequestError(f"there is no judge {knobs.model!r}", "name a base, a version or a run as the judge's model")
     sampling = Sampling(max_tokens=knobs.max_tokens)
 
-    def ask(prompts: Sequence[str], track: object) -> list[str]:
+    def ask(prompts: Sequence[str], track: Track) -> list[str]:
         messages = [(Message(role="user", content=prompt),) for prompt in prompts]
-        return list(model.reply(messages, sampling, tools.track))
+        return list(model.reply(messages, sampling, track))
 
     def mark(given: Given) -> list[Marked]:
         prompts = [fill(knobs.prompt, answer, question) for answer, question in given]

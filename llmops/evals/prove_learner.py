@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,9 +26,10 @@ GOOD = ("lovely", "bright", "kind", "splendid", "warm", "gentle")
 BAD = ("dull", "rude", "broken", "cold", "awful", "bitter")
 LABELS = ("bad", "good")
 THINGS = (
-    "day meal film room song walk book town tree lake hill boat door lamp cup hat shoe coat desk wall roof pond path "
-    "farm mill barn shed gate yard nest"
-).split()
+    "day", "meal", "film", "room", "song", "walk", "book", "town", "tree", "lake", "hill", "boat", "door", "lamp",
+    "cup", "hat", "shoe", "coat", "desk", "wall", "roof", "pond", "path", "farm", "mill", "barn", "shed", "gate",
+    "yard", "nest",
+)  # fmt: skip
 VERBS = ("sees", "finds", "takes", "keeps", "meets", "wants", "brings", "leaves")
 GLUE = ("a", "the", "and", "near", "with", "is", "to", "of", ".", "?", ",")
 
@@ -148,7 +149,7 @@ def sentences(count: int, seed: int, chain: int = 0) -> list[str]:
     found = []
     for _ in range(count):
         words = [draw.choice(THINGS)]
-        for _ in range(7):
+        for _ in range(9):
             words.append(draw.choice(likes[words[-1]]))
         found.append(" ".join(f"{one} {VERBS[len(one + other) % len(VERBS)]}" for one, other in pairwise(words)))
     return found

@@ -15,6 +15,7 @@ from llmops.core.report import Answer, EvalReport, Sample, Score, Subject, Suite
 from llmops.core.suites import Question
 from llmops.evals import intervals, metrics
 
+SHOWN = 64  # rows at least, where what is asked again is shown
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -161,18 +162,35 @@ def grade(
 def ask_each(
     ask: Callable[[Sequence[Item], Track], Sequence[Found]], items: Sequence[Item], track: Track
 ) -> list[Found | Failed]:
-    """What `ask` says to `items`; where it raises, each item is asked by itself, and a failure costs that item only.
+    """What `ask` says to `items`; where it raises, the halves are asked, and so on: a failure costs that item only.
 
-    Raises `LlmopsError` where every item fails, and `RequestError` as it comes.
+    One item of a thousand that fails costs ten more batches, where asking one by one would cost a thousand. Raises `LlmopsError` where every item fails, and `RequestError` as it comes.
     """
     try:
         return list(ask(items, track))
     except RequestError:
         raise
     except Exception:  # a model raises what it likes; what is wrong with which row shows below
-        found = [_ask_one(ask, item) for item in track(items, "row by row", len(items))]
+        found = _ask_halves(ask, items, track)
         check_some_answered(found)
         return found
+
+
+def _ask_halves(
+    ask: Callable[[Sequence[Item], Track], Sequence[Found]], items: Sequence[Item], track: Track
+) -> list[Found | Failed]:
+    """The same for items of which at least one makes `ask` raise. Small halves are not worth showing."""
+    if len(items) == 1:
+        return [_ask_one(ask, items[0])]
+    found: list[Found | Failed] = []
+    for half in (items[: len(items) // 2], items[len(items) // 2 :]):
+        try:
+            found += ask(half, track if len(half) >= SHOWN else silent)
+        except RequestError:
+            raise
+        except Exception:  # as above: the row that is wrong is in here
+            found += _ask_halves(ask, half, track)
+    return found
 
 
 def _ask_one(ask: Callable[[Sequence[Item], Track], Sequence[Found]], item: Item) -> Found | Failed:

@@ -9,6 +9,7 @@ from llmops.core.dataset import Row
 from llmops.core.report import SubjectKind
 from llmops.experiments.baselines import fit_base, fit_frozen, fit_majority, fit_tfidf, fit_word_list
 from llmops.experiments.linear import Baseline
+from llmops.experiments.nearest import fit_nearest
 from llmops.lm.ports import Probe
 
 
@@ -21,6 +22,7 @@ def fit_cheap(
         "word_list": lambda: fit_word_list(rows, labels, words) if words else None,
         "tfidf": lambda: fit_tfidf(rows, labels),
         "frozen": lambda: fit_frozen(rows, labels, probe),
+        "nearest": lambda: fit_nearest(rows, labels, probe),
         "base": lambda: fit_base(rows, labels, probe),
     }
     found = {kind: fit() for kind, fit in track(fits.items(), "fitting cheap rows", len(fits))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite, nan
+from math import isfinite
 
 import numpy as np
 
@@ -38,7 +38,10 @@ def compare(baseline: EvalReport, challenger: EvalReport, metric: str | None = N
 
 
 def paired(baseline: EvalReport, challenger: EvalReport, metric: str) -> list[Pair]:
-    """Both sides' answers to each row, in the baseline's order, or `RequestError` where they cannot be paired."""
+    """Both sides' answers to each row, in the baseline's order, or `RequestError` where they cannot be paired.
+
+    A row that one side's scorer could not mark is left out.
+    """
     if baseline.suite != challenger.suite:
         raise RequestError(
             f"{baseline.subject.ref} and {challenger.subject.ref} were measured on two different suites",
@@ -49,12 +52,19 @@ def paired(baseline: EvalReport, challenger: EvalReport, metric: str) -> list[Pa
     if asked != asked_too or len(asked) != len(answers):
         raise RequestError("the two reports do not answer the same rows", "evaluate both again on the same suite")
     for report in (baseline, challenger):
-        if not report.answers or not all(isfinite(answer.marks.get(metric, nan)) for answer in report.answers):
+        marks = [answer.marks[metric] for answer in report.answers if metric in answer.marks]
+        if not marks or not all(isfinite(mark) for mark in marks):
             raise RequestError(
                 f"{report.subject.kind} ({report.subject.ref}) was not measured by {metric}",
                 f"compare by one of: {', '.join(sorted(report.scores)) or 'none, it has no scores'}",
             )
-    return [(answer, answers[answer.row]) for answer in baseline.answers]
+    pairs = [(answer, answers[answer.row]) for answer in baseline.answers]
+    marked = [pair for pair in pairs if all(metric in answer.marks for answer in pair)]
+    if not marked:
+        raise RequestError(
+            f"no row has a mark by {metric} on both sides", "look at what the scorer said of the answers"
+        )
+    return marked
 
 
 def difference(pairs: Sequence[Pair], metric: str) -> Difference:

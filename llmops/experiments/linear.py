@@ -1,13 +1,14 @@
-"""The five cheap classifiers: one formula, softmax(features_NF @ weights_FK + bias_K), and five kinds of features.
+"""The cheap classifiers: one formula, softmax(features_NF @ weights_FK + bias_K), and a kind of features for each.
 
     majority    none; the bias is the log of each label's share
     word_list   one: the sum of the values of a text's words
     tfidf       weights of words and of pieces of words
     frozen      the standardised last hidden state of the frozen base at the end of the prompt
+    nearest     the votes of the training rows whose hidden states are nearest, as logarithms
     base        the base's own log-probability of each label; only a scale and one bias a label are fitted
 
 On disk a baseline is `baseline.json` (kind, labels, word lists) and `baseline.safetensors` (float64 arrays): no pickle.
-Axes: N texts, F features, K labels, D hidden width, W words, V words and pieces of words.
+Axes: N texts, M training rows, F features, K labels, D hidden width, W words, V words and pieces of words.
 """
 
 from __future__ import annotations
@@ -69,11 +70,11 @@ class Baseline:
             raise RequestError(f"{self.kind} needs the base's view of each text", "give it a probe of the same texts")
         return softmax(np.asarray(self.features(texts, probe) @ self.weights_FK + self.bias_K))
 
-    def _seen(self, array: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    def _seen(self, array: np.ndarray, texts: Sequence[str], width: int) -> np.ndarray:
         """What the base saw, as float64; `LlmopsError` where it is of another base or of other texts."""
-        if array.shape != (len(texts), self._width()):
+        if array.shape != (len(texts), width):
             raise LlmopsError(
-                f"{self.kind} reads {self._width()} numbers for each of {len(texts)} texts, not {list(array.shape)}",
+                f"{self.kind} reads {width} numbers for each of {len(texts)} texts, not {list(array.shape)}",
                 "probe the same texts with the base that it was fitted on",
             )
         return np.asarray(array, dtype=float)
@@ -200,7 +201,41 @@ class Frozen(Baseline):
         return int(self.weights_FK.shape[0])
 
     def features(self, texts: Sequence[str], probe: Probe | None) -> Any:
-        return (self._seen(cast("Probe", probe).hidden_ND, texts) - self.mean_D) / self.scale_D
+        return (self._seen(cast("Probe", probe).hidden_ND, texts, self._width()) - self.mean_D) / self.scale_D
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest(Baseline):
+    """The labels of the `neighbours_1` training rows whose standardised hidden states have the highest cosine."""
+
+    mean_D: np.ndarray
+    scale_D: np.ndarray
+    states_MD: np.ndarray
+    sides_M: np.ndarray
+    neighbours_1: np.ndarray
+
+    kind = "nearest"
+    needs_probe = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rows, width = self.states_MD.shape if self.states_MD.ndim == 2 else (0, 0)
+        for name, shape in (("mean_D", (width,)), ("scale_D", (width,)), ("states_MD", (rows, width))):
+            self._check(name, shape)
+        self._check("sides_M", (rows,))
+        self._check("neighbours_1", (1,))
+        if not (self.scale_D > 0).all():
+            raise ValueError("a scale is not above 0")
+        if not set(self.sides_M.tolist()) <= set(range(len(self.labels))) or not 1 <= self.neighbours_1[0] <= rows:
+            raise ValueError("its rows have other labels, or there are fewer than it asks")
+
+    def _width(self) -> int:
+        return len(self.labels)
+
+    def features(self, texts: Sequence[str], probe: Probe | None) -> Any:
+        hidden_ND = self._seen(cast("Probe", probe).hidden_ND, texts, len(self.mean_D))
+        alike_NM = unit_rows((hidden_ND - self.mean_D) / self.scale_D) @ self.states_MD.T
+        return votes(alike_NM, self.sides_M.astype(int), int(self.neighbours_1[0]), len(self.labels))
 
 
 class Base(Baseline):
@@ -213,7 +248,7 @@ class Base(Baseline):
         return len(self.labels)
 
     def features(self, texts: Sequence[str], probe: Probe | None) -> Any:
-        return self._seen(cast("Probe", probe).logprobs_NK, texts)
+        return self._seen(cast("Probe", probe).logprobs_NK, texts, self._width())
 
 
 KINDS: dict[str, type[Baseline]] = {
@@ -221,6 +256,7 @@ KINDS: dict[str, type[Baseline]] = {
     "word_list": WordList,
     "tfidf": Tfidf,
     "frozen": Frozen,
+    "nearest": Nearest,
     "base": Base,
 }
 
@@ -229,6 +265,18 @@ def softmax(logits_NK: np.ndarray) -> np.ndarray:
     """exp(logits) / their sum, by row; NK."""
     shifted_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
     return cast(np.ndarray, shifted_NK / shifted_NK.sum(axis=1, keepdims=True))
+
+
+def unit_rows(states_ND: np.ndarray) -> np.ndarray:
+    """Each row at length 1; a row of zeros stays."""
+    return np.asarray(states_ND / np.maximum(np.linalg.norm(states_ND, axis=1, keepdims=True), 1e-12))
+
+
+def votes(alike_NM: np.ndarray, sides_M: np.ndarray, neighbours: int, labels: int) -> np.ndarray:
+    """Logarithm of the share of each label among the most alike rows, NK; half a vote each keeps shares above 0."""
+    nearest_Nk = np.argpartition(-alike_NM, neighbours - 1, axis=1)[:, :neighbours]
+    counts_NK = np.eye(labels)[sides_M[nearest_Nk]].sum(axis=1)
+    return np.asarray(np.log((counts_NK + 0.5) / (neighbours + 0.5 * labels)))
 
 
 def vectorizers() -> tuple[Any, Any]:

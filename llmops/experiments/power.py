@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,7 +57,7 @@ def _shares(rows: int, metric: str, changed: float, wanted: float | None, basis:
         design_effect=effect,
         changed=changed,
         basis=basis,
-        smallest=_smallest(lambda delta: mcnemar_power(int(rows / effect), changed, delta), changed),
+        smallest=_smallest(lambda delta: mcnemar_power(int(rows / effect), max(changed, delta), delta), 1.0),
         wanted=wanted,
         rows_needed=_needed(lambda n: mcnemar_power(int(n / effect), more, wanted)),
     )
@@ -100,14 +101,18 @@ def graded_power(n: float, deviation: float, delta: float) -> float:
 
 
 def _smallest(found: Callable[[float], float], most: float) -> float | None:
-    """The smallest difference that is found in `GOAL` of all cases, by halving."""
+    """The smallest difference that is found in `GOAL` of all cases, by halving; rounded up to two digits.
+
+    Up, so that what is printed is found that often.
+    """
     if found(most) < GOAL:
         return None
     low, high = 0.0, most
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (low, middle) if found(middle) >= GOAL else (middle, high)
-    return high
+    unit = 10.0 ** (math.floor(math.log10(high)) - 1)
+    return min(most, round(math.ceil(high / unit - 1e-9) * unit, 12))
 
 
 def _needed(found: Callable[[int], float]) -> int | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmops.core.proof import CheckResult, Size
-from llmops.experiments import prove_tests
+from llmops.experiments import prove_chooser, prove_tests
 from llmops.store.workspace import Workspace
 
 # Each has `checks(size, at)`.
-PARTS = (prove_tests,)
+PARTS = (prove_tests, prove_chooser)
 
 
 def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:

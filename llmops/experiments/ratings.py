@@ -20,15 +20,15 @@ def cheap_numbers(train_rows: Sequence[Row], rows: Sequence[Row]) -> dict[Subjec
     rated = [row for row in train_rows if row.label is not None]
     ratings_N = np.array([float(str(row.label)) for row in rated])
     texts, asked = [row.text for row in rated], [row.text for row in rows]
-    return {kind: predict(texts, ratings_N, asked).tolist() for kind, predict in CHEAP.items()}
+    return {kind: fit(texts, ratings_N)(asked).tolist() for kind, fit in CHEAP.items()}
 
 
-def mean(texts: Sequence[str], ratings_N: np.ndarray, asked: Sequence[str]) -> np.ndarray:
+def mean(texts: Sequence[str], ratings_N: np.ndarray) -> Predict:
     """The mean rating, for every text. (The median would cost a little less; the mean is what people expect.)"""
-    return np.full(len(asked), ratings_N.mean())
+    return lambda asked: np.full(len(asked), ratings_N.mean())
 
 
-def ridge(texts: Sequence[str], ratings_N: np.ndarray, asked: Sequence[str]) -> np.ndarray:
+def ridge(texts: Sequence[str], ratings_N: np.ndarray) -> Predict:
     """Ridge regression on the features of the TF-IDF row; the mean where no text holds a word."""
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline, make_union
@@ -37,10 +37,10 @@ def ridge(texts: Sequence[str], ratings_N: np.ndarray, asked: Sequence[str]) -> 
     try:
         model.fit(texts, ratings_N)
     except ValueError:
-        return mean(texts, ratings_N, asked)
-    said_N: np.ndarray = model.predict(asked)
-    return said_N
+        return mean(texts, ratings_N)
+    return lambda asked: np.asarray(model.predict(asked))
 
 
-Predict = Callable[[Sequence[str], np.ndarray, Sequence[str]], np.ndarray]
-CHEAP: dict[SubjectKind, Predict] = {"mean": mean, "tfidf": ridge}
+Predict = Callable[[Sequence[str]], np.ndarray]
+Fit = Callable[[Sequence[str], np.ndarray], Predict]
+CHEAP: dict[SubjectKind, Fit] = {"mean": mean, "tfidf": ridge}

@@ -26,12 +26,12 @@ Json = dict[str, Any]
 HOW_ELSE = "Answer from the PyTorch weights instead (`llmops chat`), or use a base of a known family."
 
 
-def write_gguf(model_folder: Path, out: Path) -> None:
+def write_gguf(model_folder: Path, out: Path, kind: str = "q8_0") -> None:
     """Write the model in `model_folder` (config.json, *.safetensors, tokenizer.json) to `out` as GGUF.
 
-    Matrices become q8_0 (float16 where a row is no multiple of 32), norms float32. The file appears whole or not at
-    all, and the same folder gives the same bytes. Raises `LlmopsError` for a family that is not in `FAMILIES`, for
-    scaled rotary positions, and for a tokenizer whose splitting rule GGUF has no name for.
+    Matrices become `kind`, q8_0 or f16 (float16 too where a row is no multiple of 32), norms float32. The file appears
+    whole or not at all, and the same folder gives the same bytes. Raises `LlmopsError` for a family that is not in
+    `FAMILIES`, for scaled rotary positions, and for a tokenizer whose splitting rule GGUF has no name for.
     """
     config: Json = _read_json(model_folder / "config.json")
     architecture = (config.get("architectures") or ["none"])[0]
@@ -43,13 +43,13 @@ def write_gguf(model_folder: Path, out: Path) -> None:
     writer = gguf.GGUFWriter(part, gguf.MODEL_ARCH_NAMES[family.arch])
     try:
         writer.add_type(gguf.GGUFType.MODEL)
-        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if kind == "q8_0" else gguf.LlamaFileType.MOSTLY_F16)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _add_numbers(writer, config)
         family.add_numbers(writer, config)
         family.add_tokens(writer, tokenizer, int(config["vocab_size"]))
         _add_special_tokens(writer, model_folder, int(config["vocab_size"]))
-        _add_tensors(writer, family, model_folder, config)
+        _add_tensors(writer, family, model_folder, config, kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -125,7 +125,7 @@ def _gemma3_tensor(name: str, value: NDArray[np.float32], config: Json) -> NDArr
     return value + np.float32(1) if name.endswith("norm.weight") else value
 
 
-def _add_tensors(writer: gguf.GGUFWriter, family: Family, folder: Path, config: Json) -> None:
+def _add_tensors(writer: gguf.GGUFWriter, family: Family, folder: Path, config: Json, kind: str) -> None:
     names = gguf.get_tensor_name_map(family.arch, int(config["num_hidden_layers"]))
     tied = bool(config.get("tie_word_embeddings", family.tied_by_default))
     for name, value in _tensors(folder):
@@ -137,7 +137,7 @@ def _add_tensors(writer: gguf.GGUFWriter, family: Family, folder: Path, config: 
         ready = family.tensor(name, value, config)
         if ready.ndim == 1:
             writer.add_tensor(in_gguf, ready)
-        elif ready.shape[-1] % gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q8_0][0] == 0:
+        elif kind == "q8_0" and ready.shape[-1] % gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q8_0][0] == 0:
             packed = quantize(ready, gguf.GGMLQuantizationType.Q8_0)
             writer.add_tensor(in_gguf, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
         else:

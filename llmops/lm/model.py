@@ -1,33 +1,32 @@
 """`LocalModel`: weights on this machine, as a `ScoringModel` and a `ChatModel`.
 
-Axes: B rows, T positions, D hidden size, V vocabulary, N rows asked for, K labels. Rows are scored in packs
-(`pack.py`): a beginning that rows share is computed once. The head is applied to the positions whose probabilities
-are asked for, and to no others.
+Axes: B rows, T positions, D hidden size, V vocabulary, N rows asked for, K labels. What is scored is scored by
+`likelihood.py`: a beginning that rows share is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmops.core.context import Track, silent
 from llmops.core.dataset import Message
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Sampling
 from llmops.core.views import TokenView
 from llmops.lm.adapters import load_tuned
 from llmops.lm.base import load_tokenizer, load_weights
 from llmops.lm.fast import best_decoder, equip
 from llmops.lm.lessons import window_sizes
-from llmops.lm.pack import hidden_states, logits_of, pack_rows, pack_tokens, token_logprobs
-from llmops.lm.ports import Probe
+from llmops.lm.likelihood import End, end_logprobs, last_states
+from llmops.lm.pack import hidden_states, logits_of, pack_rows, shared_logprobs
+from llmops.lm.ports import Asked, Probe
 from llmops.lm.render import Example, Renderer
+from llmops.lm.stops import stop_criteria
 
-if TYPE_CHECKING:
-    import torch
-
-HEAD_POSITIONS = 512  # at most so many at once: 512 positions of 49,152 logits are 100 MB in float32
 WINDOW_TOKENS = 512
+MOST_POSITIONS = 2**20  # of a model that names no bound
 
 
 class LocalModel:
@@ -54,21 +53,6 @@ class LocalModel:
         bare = (lambda: cls.open(base, None, precision, device, template, threads)) if tuned else None
         return cls(weights, Renderer(load_tokenizer(base), template), device, bare)
 
-    def _hidden(
-        self, rows: Sequence[Sequence[int]], track: Track, what: str
-    ) -> Iterator[tuple[int, list[int], torch.Tensor]]:
-        """(index of a row, where its tokens stand, hidden states TD of its pack), in the order of packs."""
-        return track(self._passes(rows), what, len(rows))
-
-    def _passes(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[int, list[int], torch.Tensor]]:
-        import torch
-
-        for pack in pack_rows(rows, pack_tokens(self.device)):
-            with torch.inference_mode():
-                hidden_TD = hidden_states(self.weights, pack, self.device)
-            for index, path in zip(pack.rows, pack.paths, strict=True):
-                yield index, path, hidden_TD
-
     def probe(self, prompts: Sequence[Sequence[Message]], labels: Sequence[str], track: Track = silent) -> Probe:
         """Log-probability (nats) of each label after each prompt, NK, and the hidden state at its end, ND.
 
@@ -79,34 +63,43 @@ class LocalModel:
         import torch
 
         rows = [self.renderer.prompt_ids(prompt) for prompt in prompts]
-        last = {
-            index: hidden_TD[path[-1]].clone() for index, path, hidden_TD in self._hidden(rows, track, "reading rows")
-        }
+        ends = last_states(self.weights, rows, self.device, track, "reading rows")
+        hidden_ND = torch.stack([ends[index] for index in range(len(rows))])
         first = [self.renderer.reply_ids(label)[0] for label in labels]
-        with torch.inference_mode():
-            hidden_ND = torch.stack([last[index] for index in range(len(rows))])
-            if len(set(first)) == len(first):
-                parts = [
-                    logits_of(self.weights, part).log_softmax(-1)[:, first] for part in hidden_ND.split(HEAD_POSITIONS)
-                ]
-                logprobs_NK = torch.cat(parts).double().cpu().numpy()
-            else:
-                scored = self.reply_logprobs([(prompt, label) for prompt in prompts for label in labels], track)
-                logprobs_NK = np.array([total for total, _ in scored]).reshape(len(rows), len(labels))
-        return Probe(logprobs_NK, hidden_ND.float().cpu().numpy())
+        if len(set(first)) == len(first):
+            with torch.inference_mode():
+                targets = torch.tensor(first, device=self.device).repeat(len(rows))
+                places = torch.arange(len(rows), device=self.device).repeat_interleave(len(labels))
+                found = shared_logprobs(self.weights, hidden_ND, places, targets).double().cpu().numpy()
+        else:
+            scored = self.reply_logprobs([(prompt, label) for prompt in prompts for label in labels], track)
+            found = np.array([total for total, _ in scored])
+        return Probe(found.reshape(len(rows), len(labels)), hidden_ND.float().cpu().numpy())
 
     def reply_logprobs(
         self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track = silent
     ) -> list[tuple[float, int]]:
         """(sum of log-probabilities in nats, tokens) of each reply with its end token; prompt () is no context."""
-        prompts = [self.renderer.prompt_ids(prompt) for prompt, _ in pairs]
-        replies = [self.renderer.reply_ids(reply) for _, reply in pairs]
-        rows = [[*prompt, *reply] for prompt, reply in zip(prompts, replies, strict=True)]
-        found: list[tuple[float, int]] = [(0.0, 0)] * len(pairs)
-        for index, path, hidden_TD in self._hidden(rows, track, "scoring replies"):
-            before = path[len(prompts[index]) - 1 : -1]
-            found[index] = (self._sum_logprobs(hidden_TD[before], replies[index]), len(replies[index]))
-        return found
+        ends = [End(self.renderer.prompt_ids(prompt), self.renderer.reply_ids(reply)) for prompt, reply in pairs]
+        return self._scored(ends, track, "scoring replies")
+
+    def _scored(self, ends: Sequence[End], track: Track, what: str) -> list[tuple[float, int]]:
+        nats = end_logprobs(self.weights, ends, self.device, track, what)
+        return [(one, len(end.target)) for one, end in zip(nats, ends, strict=True)]
+
+    def option_logprobs(
+        self, asked: Sequence[tuple[Asked, Sequence[str]]], track: Track = silent
+    ) -> list[list[tuple[float, int]]]:
+        """(sum of log-probabilities in nats, tokens) of each option of each question.
+
+        Behind a text an option goes on as it stands; behind messages it is a whole reply, with its end token.
+        """
+        ends = [End(*self.renderer.end_ids_of(context, option)) for context, options in asked for option in options]
+        longest = max((len(end.context) + len(end.target) for end in ends), default=0)
+        if longest > (room := int(getattr(self.weights.config, "max_position_embeddings", longest))):
+            raise RequestError(f"a question is {longest} tokens long, and the model reads {room}", "ask fewer examples")
+        scored = iter(self._scored(ends, track, "scoring options"))
+        return [[next(scored) for _ in options] for _, options in asked]
 
     def base_logprobs(
         self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track = silent
@@ -119,33 +112,19 @@ class LocalModel:
 
         A text longer than `WINDOW_TOKENS` is read in windows, each token scored once.
         """
-        rows: list[list[int]] = []
+        ends: list[End] = []
         owners: list[int] = []
         for place, text in enumerate(texts):
             ids = self.renderer.running_text(text).ids[:-1]
             start = 0
             for size in window_sizes(len(ids), WINDOW_TOKENS):
-                rows.append(ids[start : start + size])
+                ends.append(End(ids[start : start + 1], ids[start + 1 : start + size]))
                 owners.append(place)
                 start += size - 1
         found = [(0.0, 0)] * len(texts)
-        for index, path, hidden_TD in self._hidden(rows, track, "scoring texts"):
-            nats, tokens = found[owners[index]]
-            targets = rows[index][1:]
-            more = self._sum_logprobs(hidden_TD[path[:-1]], targets) if targets else 0.0
-            found[owners[index]] = (nats + more, tokens + len(targets))
+        for owner, (more, tokens) in zip(owners, self._scored(ends, track, "scoring texts"), strict=True):
+            found[owner] = (found[owner][0] + more, found[owner][1] + tokens)
         return found
-
-    def _sum_logprobs(self, before_ND: torch.Tensor, targets: list[int]) -> float:
-        """Sum over N of log p(target | the position before it), in nats."""
-        import torch
-
-        with torch.inference_mode():
-            target_N = torch.tensor(targets, device=self.device)
-            return sum(
-                float(token_logprobs(self.weights, part_ND, part_N).double().sum())
-                for part_ND, part_N in zip(before_ND.split(HEAD_POSITIONS), target_N.split(HEAD_POSITIONS), strict=True)
-            )
 
     def inspect_reply(self, prompt: Sequence[Message], reply: str, top: int = 5) -> list[TokenView]:
         """Each token of a reply (end token included) with its probability and the `top` likeliest others."""
@@ -183,6 +162,9 @@ class LocalModel:
         import torch
 
         answers: list[str] = []
+        room = int(getattr(self.weights.config, "max_position_embeddings", MOST_POSITIONS))
+        if (most := max(map(len, rows), default=0)) >= room:
+            raise LlmopsError(f"a prompt is {most} tokens long, and the model reads {room}", "ask something shorter")
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
@@ -200,9 +182,10 @@ class LocalModel:
                 out_BT = self.weights.generate(
                     input_ids=ids_BT,
                     attention_mask=mask_BT,
-                    max_new_tokens=sampling.max_tokens,
+                    max_new_tokens=min(sampling.max_tokens, room - longest),
                     eos_token_id=sorted(self.renderer.end_ids),
                     pad_token_id=self.renderer.end_id,
+                    stopping_criteria=stop_criteria(sampling.stop, self.renderer.decode, longest),
                     **(drawn if sampling.temperature > 0 else {"do_sample": False}),
                 )
             answers += [cut(self.renderer.decode(row), sampling.stop) for row in out_BT[:, longest:].tolist()]

@@ -3,6 +3,7 @@
 Rows that begin alike (the same question, the same conversation before four replies) share those tokens as in a
 trie. A token attends to its own ancestors only, at its own position in its row, so its hidden state is the one it
 would have had in a row by itself, and so is the gradient. There is no padding.
+A beginning of all rows can be gone through once for many packs (`remember`); it then stands first in each.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from llmops.lm.padded import padded_states
 if TYPE_CHECKING:
     import torch
 
+    from llmops.lm.fast.decoder import Known
 
+
+HEAD_STATES = 256  # at most so many at once: 256 states of 49,152 logits are 50 MB in float32
 PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
 
 
@@ -31,13 +35,27 @@ def pack_tokens(device: str) -> int:
 
 @dataclass
 class Pack:
-    """T tokens of some rows. `paths[k][t]` is where token t of row `rows[k]` stands in the pack."""
+    """T tokens of some rows. `paths[k][t]` is where token t of row `rows[k]` stands in the pack.
+
+    The first `known` tokens are a beginning of every row that was gone through before.
+    """
 
     rows: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     paths: list[list[int]] = field(default_factory=list)
     children: dict[tuple[int, int], int] = field(default_factory=dict)
+    known: int = 0
+
+    @classmethod
+    def behind(cls, beginning: Sequence[int]) -> Pack:
+        """A pack without rows, whose first tokens are the beginning of all rows to come."""
+        pack = cls()
+        pack.add(0, beginning)
+        pack.rows.clear()
+        pack.paths.clear()
+        pack.known = len(beginning)
+        return pack
 
     def path(self, row: Sequence[int]) -> list[int]:
         """Where the beginning of `row` that is here already stands."""
@@ -61,27 +79,34 @@ class Pack:
         self.paths.append(path)
 
 
-def pack_rows(rows: Sequence[Sequence[int]], most_tokens: int, together: int = 1) -> Iterator[Pack]:
+def pack_rows(
+    rows: Sequence[Sequence[int]], most_tokens: int, together: int = 1, beginning: Sequence[int] = ()
+) -> Iterator[Pack]:
     """Every row in exactly one pack of at most `most_tokens`; a row that is longer has a pack to itself.
+
+    A `beginning` of all rows stands first in every pack and is not counted.
 
     Rows are taken in lexical order, so that those that begin alike meet. Each `together` rows in turn (a chosen reply
     and the rejected one) stay in one pack, next to each other and in their order.
     """
-    pack = Pack()
+    pack = Pack.behind(beginning)
     for first in sorted(range(0, len(rows), together), key=lambda index: list(rows[index])):
         unit = rows[first : first + together]
         new = sum(len(row) - len(pack.path(row)) for row in unit)
-        if pack.rows and len(pack.ids) + new > most_tokens:
+        if pack.rows and len(pack.ids) - pack.known + new > most_tokens:
             yield pack
-            pack = Pack()
+            pack = Pack.behind(beginning)
         for place, row in enumerate(unit):
             pack.add(first + place, row)
     if pack.rows:
         yield pack
 
 
-def mask_of(pack: Pack, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """The additive attention mask 11TT: 0 where a token may look (itself and its ancestors), else the lowest number."""
+def mask_of(pack: Pack, dtype: torch.dtype, device: str, window: int = 0) -> torch.Tensor:
+    """The additive attention mask 11TT: 0 where a token may look (itself and its ancestors), else the lowest number.
+
+    `window` is how far back a token looks; 0: all the way.
+    """
     import numpy as np
     import torch
 
@@ -89,16 +114,29 @@ def mask_of(pack: Pack, dtype: torch.dtype, device: str) -> torch.Tensor:
     seen_TT = np.zeros((size, size), dtype=bool)
     for path in pack.paths:
         place = np.asarray(path)
-        seen_TT[place[:, None], place[None, :]] |= np.tri(len(place), dtype=bool)
+        seen = np.tri(len(place), dtype=bool)
+        if window:
+            seen &= ~np.tri(len(place), k=-window, dtype=bool)
+        seen_TT[place[:, None], place[None, :]] |= seen
     mask_TT = torch.zeros(size, size, dtype=dtype)
     mask_TT.masked_fill_(~torch.from_numpy(seen_TT), torch.finfo(dtype).min)
     return mask_TT[None, None].to(device)
 
 
-def hidden_states(model: Any, pack: Pack, device: str) -> torch.Tensor:
+def remember(model: Any, beginning: Sequence[int]) -> Known | None:
+    """Go through a beginning once, for `hidden_states` of packs that start with it; None where there is no need or way.
+
+    Only the fast decoder keeps keys and values; without it each pack goes through its own beginning.
+    """
+    fast = None if hasattr(model, "prompt_encoder") or not beginning else fast_decoder(inner_of(model))
+    return fast.remember(beginning) if fast else None
+
+
+def hidden_states(model: Any, pack: Pack, device: str, known: Known | None = None) -> torch.Tensor:
     """Last hidden states (after the final norm) of a pack, TD. `model` may carry a PEFT adapter.
 
-    By the fast decoder where the model has one (`lm/fast`), else by transformers' own forward pass.
+    By the fast decoder where the model has one (`lm/fast`), else by transformers' own forward pass. With `known`, the
+    pack's beginning, there is no gradient.
     """
     import torch
 
@@ -108,13 +146,24 @@ def hidden_states(model: Any, pack: Pack, device: str) -> torch.Tensor:
     if device.startswith("cuda"):
         return padded_states(inner, pack, device)
     if (fast := fast_decoder(inner)) is not None:
+        if known is not None:
+            return fast.after(known, pack.ids, pack.positions, pack.paths)
         return fast(pack.ids, pack.positions, pack.paths or [range(len(pack.ids))])
     return inner.get_decoder()(
         input_ids=torch.tensor([pack.ids], device=device),
         position_ids=torch.tensor([pack.positions], device=device),
-        attention_mask=mask_of(pack, inner.dtype, device),
+        attention_mask=_masks(inner, pack, device),
         use_cache=False,
     ).last_hidden_state[0]
+
+
+def _masks(inner: Any, pack: Pack, device: str) -> Any:
+    """The mask of a pack, or where layers look back differently far (Gemma 3), one for each kind of layer."""
+    mask = mask_of(pack, inner.dtype, device)
+    if "sliding_attention" not in (getattr(inner.config, "layer_types", None) or ()):
+        return mask
+    short = mask_of(pack, inner.dtype, device, inner.config.sliding_window)
+    return {"full_attention": mask, "sliding_attention": short}
 
 
 def _after_tuned_prompt(model: Any, inner: Any, pack: Pack, device: str) -> torch.Tensor:
@@ -154,6 +203,26 @@ def token_logprobs(model: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor)
     if (fast := fast_decoder(inner_of(model))) is not None:
         return fast.token_logprobs(hidden_ND, targets_N)
     return -torch.nn.functional.cross_entropy(logits_of(model, hidden_ND), targets_N, reduction="none")
+
+
+def shared_logprobs(
+    model: Any, hidden_UD: torch.Tensor, places_N: torch.Tensor, targets_N: torch.Tensor
+) -> torch.Tensor:
+    """log p(target) in nats, float32, N, where target n stands behind hidden state `places_N[n]` of U. No gradient.
+
+    The head goes over each state once. `places_N` rises.
+    """
+    import torch
+
+    if (fast := fast_decoder(inner_of(model))) is not None:
+        return fast.shared_logprobs(hidden_UD, places_N, targets_N)
+    found = []
+    for start in range(0, len(hidden_UD), HEAD_STATES):
+        logits_UV = logits_of(model, hidden_UD[start : start + HEAD_STATES])
+        here = (places_N >= start) & (places_N < start + HEAD_STATES)
+        at = places_N[here] - start
+        found.append(logits_UV[at, targets_N[here]] - logits_UV.logsumexp(-1)[at])
+    return torch.cat(found)
 
 
 def inner_of(model: Any) -> Any:

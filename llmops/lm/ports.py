@@ -14,6 +14,8 @@ from llmops.core.views import TokenView
 if TYPE_CHECKING:
     import numpy as np
 
+Asked = str | Sequence[Message]  # a text to go on with, or what is said to a chat model
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -35,6 +37,15 @@ class ScoringModel(Protocol):
 
     def reply_logprobs(self, pairs: Sequence[tuple[Sequence[Message], str]], track: Track) -> list[tuple[float, int]]:
         """(sum of log-probabilities in nats, tokens) of each reply with its end token; prompt () is no context."""
+        ...
+
+    def option_logprobs(
+        self, asked: Sequence[tuple[Asked, Sequence[str]]], track: Track
+    ) -> list[list[tuple[float, int]]]:
+        """(sum of log-probabilities in nats, tokens) of each option of each question.
+
+        Behind a text an option goes on as it stands; behind messages it is a whole reply, with its end token.
+        """
         ...
 
     def base_logprobs(

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from llmops.core.context import Track, silent
-from llmops.lm.model import HEAD_POSITIONS, LocalModel
-from llmops.lm.pack import hidden_states, logits_of, pack_rows, pack_tokens
+from llmops.lm.model import LocalModel
+from llmops.lm.pack import HEAD_STATES, hidden_states, logits_of, pack_rows, pack_tokens
 from llmops.lm.render import Example
 
 
@@ -73,7 +73,7 @@ def _judge(model: LocalModel, hidden_ND: object, targets: list[int]) -> tuple[li
     logprobs: list[float] = []
     likeliest: list[bool] = []
     target_N = torch.tensor(targets, device=model.device)
-    for part_ND, part_N in zip(torch.split(hidden_ND, HEAD_POSITIONS), target_N.split(HEAD_POSITIONS), strict=True):
+    for part_ND, part_N in zip(torch.split(hidden_ND, HEAD_STATES), target_N.split(HEAD_STATES), strict=True):
         logits_NV = logits_of(model.weights, part_ND)
         own_N = logits_NV.gather(1, part_N[:, None])[:, 0]
         logprobs += (own_N - logits_NV.logsumexp(-1)).double().tolist()

@@ -89,6 +89,10 @@ class Renderer:
             found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not control)["input_ids"]
         return list(found)
 
+    def _opening(self) -> list[int]:
+        """What this tokenizer begins a text with: BOS, where it adds one itself."""
+        return list(self.tokenizer("")["input_ids"][:1])
+
     def _tail(self, roles: tuple[str, ...]) -> int:
         """The control token that the template puts after a reply, or the end-of-sequence token."""
         special = set(self.tokenizer.all_special_ids)
@@ -127,6 +131,23 @@ class Renderer:
         """Token ids of a reply and its end token."""
         return [*self.content_ids(reply), self.end_id]
 
+    def end_ids_of(self, asked: str | Sequence[Message], option: str) -> tuple[list[int], list[int]]:
+        """Token ids of what is asked, and of an option behind it.
+
+        Behind messages the option is a reply with its end token. A text and its option are tokenised as one text, and
+        spaces at the end of the text count to the option, as in EleutherAI's lm-eval, so that words stay whole. Before
+        it stands what begins a text for this tokenizer; before an option alone, one token in any case.
+        """
+        if not isinstance(asked, str):
+            return self.prompt_ids(asked), self.reply_ids(option)
+        opening = self._opening()
+        if not asked:
+            begin = self.tokenizer.bos_token_id
+            return [self.end_id if begin is None else begin], self.content_ids(option)
+        context = [*opening, *self.content_ids(asked.rstrip())]
+        whole = [*opening, *self.content_ids(asked + option)]
+        return context, whole[len(context) :]
+
     def example(self, messages: Sequence[Message]) -> Example:
         """A row for training: the prompt masked, the reply (the last message) and its end token trained."""
         prompt, reply = self.prompt_ids(messages[:-1]), self.reply_ids(messages[-1].content)
@@ -160,9 +181,12 @@ class Renderer:
         Before it stands what begins a text for this tokenizer (BOS, where it adds one itself), else an end token.
         """
         end = self.tokenizer.eos_token_id or self.end_id
-        opening = self.tokenizer("")["input_ids"][:1] or [end]
-        ids = [*opening, *self.content_ids(text), end]
+        ids = [*(self._opening() or [end]), *self.content_ids(text), end]
         return Example(ids, [place > 0 for place in range(len(ids))], 1)
+
+    def around(self, roles: Sequence[str]) -> list[str]:
+        """What the template puts before, between and behind the contents of turns by these roles."""
+        return MARKER.split(self._skeleton(tuple(roles), False))[::2]
 
     def row(self, row: Row) -> Example:
         """A row as training sees it: a conversation, or running text."""

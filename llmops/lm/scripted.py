@@ -9,7 +9,7 @@ from llmops.core.context import Track, silent
 from llmops.core.dataset import Message
 from llmops.core.serving import Sampling
 from llmops.core.views import TokenView
-from llmops.lm.ports import Probe
+from llmops.lm.ports import Asked, Probe
 
 Prompt = Sequence[Message]
 
@@ -53,6 +53,17 @@ class ScriptedModel:
         tracked = track(pairs, "scoring replies", len(pairs))
         return [(self.logprob(prompt, reply), len(reply.split()) + 1) for prompt, reply in tracked]
 
+    def option_logprobs(
+        self, asked: Sequence[tuple[Asked, Sequence[str]]], track: Track = silent
+    ) -> list[list[tuple[float, int]]]:
+        """`logprob` of each option, and its words; a text to go on with is a message of the user."""
+        prompts = [(Message(role="user", content=one),) if isinstance(one, str) else one for one, _ in asked]
+        tracked = track(zip(prompts, asked, strict=True), "scoring options", len(asked))
+        return [
+            [(self.logprob(prompt, option), len(option.split())) for option in options]
+            for prompt, (_, options) in tracked
+        ]
+
     def base_logprobs(self, pairs: Sequence[tuple[Prompt, str]], track: Track = silent) -> list[tuple[float, int]]:
         """The base here is `one_bit_a_byte`."""
         return ScriptedModel(self.replies).reply_logprobs(pairs, track)
@@ -77,3 +88,7 @@ class ScriptedModel:
             answer if len(answer.split()) <= sampling.max_tokens else cut
             for answer, cut in zip(answers, short, strict=True)
         ]
+
+    def go_on(self, texts: Sequence[str], sampling: Sampling, track: Track = silent) -> list[str]:
+        """The same for each text, as if a user had said it."""
+        return self.reply([(Message(role="user", content=text),) for text in texts], sampling, track)

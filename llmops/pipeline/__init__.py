@@ -3,30 +3,50 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.choose import choose
+from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
+from llmops.pipeline.file_suites import evaluate_questions
+from llmops.pipeline.forecast import forecast
+from llmops.pipeline.forgetting import forgotten
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
+from llmops.pipeline.keep import adopt, export
 from llmops.pipeline.life import run
 from llmops.pipeline.load import measure_load
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
+from llmops.pipeline.pages import page
+from llmops.pipeline.parity import certify
 from llmops.pipeline.people import card, correct, write_note
 from llmops.pipeline.prove import prove
 from llmops.pipeline.seeds import train_seeds
-from llmops.pipeline.sweep import sweep, vary
+from llmops.pipeline.suites import evaluate_suite, examples_of, export_suite, read_lm_eval
+from llmops.pipeline.sweeps import sweep, vary
 from llmops.pipeline.use import ask_held_out, chat, curate, feedback, health, predict, serve, side_by_side
 
 __all__ = [
     "abstention",
+    "adopt",
     "ask_held_out",
     "board",
     "calibrate",
     "card",
+    "certify",
     "chat",
+    "choose",
     "compare",
     "correct",
     "curate",
     "evaluate",
+    "evaluate_questions",
+    "evaluate_suite",
+    "examine",
+    "examples_of",
+    "export",
+    "export_suite",
     "feedback",
+    "forecast",
+    "forgotten",
     "health",
     "inspect_dropped",
     "inspect_reply",
@@ -39,6 +59,7 @@ __all__ = [
     "measure_load",
     "new",
     "outcome",
+    "page",
     "pick",
     "plan",
     "power",
@@ -46,6 +67,7 @@ __all__ = [
     "prepare",
     "promote",
     "prove",
+    "read_lm_eval",
     "register",
     "rollback",
     "run",

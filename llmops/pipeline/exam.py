@@ -28,7 +28,9 @@ def examine(ref: str, at: Workspace, rows: int | None = None) -> Exam:
     subject, plan, folder = subject_of(ref, at)
     check_can_sit(subject, plan)
     data = plan.recipe.data
-    paper = set_paper(learned(plan, at), at.rows(plan.dataset, "heldout"), plan.recipe.task, data.canaries, rows or ROWS)
+    paper = set_paper(
+        learned(plan, at), at.rows(plan.dataset, "heldout"), plan.recipe.task, data.canaries, rows or ROWS
+    )
     at.world.say(f"the exam: {len(paper.rows):,} rows and twins, read by the base and by {subject.ref}")
     base = sit(open_model(plan, None, at.world), paper, at.world.track)
     model = open_model(plan, folder, at.world)
@@ -45,15 +47,18 @@ def exam_of(report: str, at: Workspace) -> Exam | None:
 
 
 def learned(plan: Plan, at: Workspace) -> list[Row]:
-    """The training rows that the plan's steps learn from: those that are watched or too long are not."""
-    spared = {*plan.watched, *plan.left_out}
-    return [row for row in at.rows(plan.dataset, "train") if row.id not in spared]
+    """The training rows of the task that the plan learns from: those that are watched, too long or replayed apart."""
+    spared, replay = {*plan.watched, *plan.left_out}, plan.recipe.data.replay
+    rows = at.rows(plan.dataset, "train")
+    return [row for row in rows if row.id not in spared and not (replay and row.source == replay.source.from_)]
 
 
 def check_can_sit(subject: Subject, plan: Plan) -> None:
     """Raise `RequestError` where there is no tuned model, or it learned what the exam cannot mark."""
     if subject.kind != "tuned":
-        raise RequestError(f"{subject.ref} is a {subject.kind} row, which has no base to compare with", "name a tuned one")
+        raise RequestError(
+            f"{subject.ref} is a {subject.kind} row, which has no base to compare with", "name a tuned one"
+        )
     if plan.recipe.objective.kind != "sft" or isinstance(plan.recipe.task, Rate):
         what = f"{subject.ref} learned task {plan.recipe.task.kind!r} by {plan.recipe.objective.kind!r}"
         raise RequestError(f"{what}, which the exam cannot mark", "examine a model of labels, replies or texts by sft")

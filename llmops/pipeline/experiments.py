@@ -72,7 +72,7 @@ def _reports_on(suite: Suite, at: Workspace) -> list[EvalReport]:
 def board(at: Workspace, of: str = "last") -> Board:
     """Everybody that was measured on one suite, the best first: of a sweep, or of the suite of a report or data set."""
     from llmops.experiments.board import differing, rank
-    from llmops.pipeline.sweep import board_of
+    from llmops.pipeline.sweeps import board_of
 
     if of.startswith(f"{Sweep.prefix}-"):
         return board_of(at.get(Sweep, of), at)

@@ -17,7 +17,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "training": ("llmops.training.prove",),
     "serving": ("llmops.serving.prove",),
     "parity": ("llmops.pipeline.prove_parity",),
-    "evaluation": ("llmops.evals.prove", "llmops.experiments.prove"),
+    "evaluation": ("llmops.evals.prove", "llmops.experiments.prove", "llmops.pipeline.prove_seeds"),
 }
 
 

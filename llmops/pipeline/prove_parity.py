@@ -16,8 +16,8 @@ from llmops.core.dataset import Message, Row
 from llmops.core.proof import CheckResult, Size
 from llmops.core.serving import Sampling
 from llmops.lm.toy_models import FAMILIES, write_toy
-from llmops.pipeline import certify
-from llmops.pipeline.certify import Bare, Chain
+from llmops.pipeline import parity
+from llmops.pipeline.parity import Bare, Chain
 from llmops.store.workspace import Workspace
 
 OPENING = (Message(role="system", content="Be brief and kind."),)
@@ -73,7 +73,7 @@ def _bare(scratch: Path, family: str) -> Any:
 
     folder = write_toy(scratch / family, family)
     write_gguf(folder, scratch / f"{family}.gguf")
-    return certify.bare_forms(folder, scratch / f"{family}.gguf", "base", threads=1)
+    return parity.bare_forms(folder, scratch / f"{family}.gguf", "base", threads=1)
 
 
 def export(folder: Path, bare: Bare, rank: int, seed: int) -> Chain:
@@ -87,7 +87,7 @@ def export(folder: Path, bare: Bare, rank: int, seed: int) -> Chain:
 
 def forms_of(chain: Chain, bare: Bare) -> Chain:
     """The chain with its adapter merged and converted."""
-    merged = certify.merge_into(chain.tuned.parent / "merged", bare.folder, chain.tuned)
+    merged = parity.merge_into(chain.tuned.parent / "merged", bare.folder, chain.tuned)
     return with_gguf(replace(chain, merged=merged))
 
 
@@ -136,7 +136,7 @@ def rows(number: int) -> list[Row]:
 
 
 def _examined(chain: Chain, bare: Bare, folder: Path, at: Workspace) -> Certificate:
-    return certify.examine(chain, bare, rows(ROWS), folder, at)
+    return parity.examine(chain, bare, rows(ROWS), folder, at)
 
 
 # The faults. Each gets a chain that is right, and gives one that is not.
@@ -219,7 +219,7 @@ def other_revision(chain: Chain, bare: Bare, folder: Path) -> Chain:
     base = shutil.copytree(bare.folder, folder / "other-base")
     _change_weights(base, lambda weight: weight * 1.01)
     shutil.rmtree(chain.merged)
-    return with_gguf(replace(chain, merged=certify.merge_into(chain.merged, base, chain.tuned)))
+    return with_gguf(replace(chain, merged=parity.merge_into(chain.merged, base, chain.tuned)))
 
 
 def merge_in_four_bits(chain: Chain, bare: Bare, folder: Path) -> Chain:
@@ -244,7 +244,7 @@ def _change_weights(folder: Path, change: Callable[[Any], Any]) -> None:
 
 def _merged_from(chain: Chain, bare: Bare, tuned: Path) -> Chain:
     shutil.rmtree(chain.merged)
-    return with_gguf(replace(chain, merged=certify.merge_into(chain.merged, bare.folder, tuned)))
+    return with_gguf(replace(chain, merged=parity.merge_into(chain.merged, bare.folder, tuned)))
 
 
 def swap_tokens(chain: Chain, bare: Bare, folder: Path) -> Chain:

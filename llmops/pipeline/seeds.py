@@ -16,6 +16,8 @@ def train_seeds(plan: Plan, number: int, at: Workspace) -> Seeds:
 
     Raises `LlmopsError` where one is stopped; what was finished stays.
     """
+    from scipy.stats import t
+
     done: list[SeedRun] = []
     for step in range(number):
         planned = reseeded(plan, plan.knobs.seed + step)
@@ -34,8 +36,11 @@ def train_seeds(plan: Plan, number: int, at: Workspace) -> Seeds:
             )
         )
     values = [one.score.value for one in done]
-    spread = stdev(values) if len(values) > 1 else 0.0
-    return Seeds(plan=plan.id, runs=tuple(done), mean=fmean(values), deviation=spread)
+    if len(values) == 1:
+        return Seeds(plan=plan.id, runs=tuple(done), mean=values[0], deviation=0.0)
+    mean, spread = fmean(values), stdev(values)
+    reach = float(t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5
+    return Seeds(plan=plan.id, runs=tuple(done), mean=mean, deviation=spread, low=mean - reach, high=mean + reach)
 
 
 def reseeded(plan: Plan, seed: int) -> Plan:

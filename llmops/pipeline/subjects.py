@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmops.core.dataset import DatasetManifest, Message
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
+from llmops.core.recipe import Recipe
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
 from llmops.core.tasks import Classify, Rate
 from llmops.pipeline.gate import check_report
@@ -67,25 +68,32 @@ def fit_cheap_rows(
     plan: Plan, at: Workspace, heldout: bool = False
 ) -> tuple[dict[SubjectKind, Baseline], Probe | None]:
     """(the cheap rows fitted on a plan's training rows, the base's view of its held-out rows where wanted)."""
-    from llmops.data.words import read_word_list
     from llmops.experiments.cheap import fit_cheap
     from llmops.planning.bases import open_model
-    from llmops.store.catalogue import DATA
-    from llmops.store.sources import fetch
 
     task = plan.recipe.task
     if not isinstance(task, Classify):
         raise RequestError("cheap rows are fitted for labels only", "register the tuned report")
-    model, words = open_model(plan, None, at.world), None
+    model, words = open_model(plan, None, at.world), word_list(plan.recipe, at)
     rows = [row for row in at.rows(plan.dataset, "train") if row.label is not None]  # rows to replay have none
-    if (listed := plan.recipe.baselines.word_list) is not None:
-        if listed not in DATA:
-            raise RequestError(f"there is no word list {listed!r} in the catalogue", "see 'llmops list catalogue'")
-        words = read_word_list(fetch(DATA[listed].address, DATA[listed].sha256, at.world, DATA[listed]).path)
     probe = model.probe([row.prompt for row in rows], task.labels, at.world.track)
     found = fit_cheap(rows, task.labels, probe, words, at.world.track)
     asked = [row.prompt for row in at.rows(plan.dataset, "heldout")] if heldout else []
     return found, model.probe(asked, task.labels, at.world.track) if heldout else None
+
+
+def word_list(recipe: Recipe, at: Workspace) -> dict[str, float] | None:
+    """The word list that a recipe names, fetched and read; None where it names none."""
+    from llmops.data.words import read_word_list
+    from llmops.store.catalogue import DATA
+    from llmops.store.sources import fetch
+
+    listed = recipe.baselines.word_list
+    if listed is None:
+        return None
+    if listed not in DATA:
+        raise RequestError(f"there is no word list {listed!r} in the catalogue", "see 'llmops list catalogue'")
+    return read_word_list(fetch(DATA[listed].address, DATA[listed].sha256, at.world, DATA[listed]).path)
 
 
 def label_chances(

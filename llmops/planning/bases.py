@@ -63,6 +63,11 @@ def open_base(name: str, world: Surroundings) -> Base:
     return Base(folder, record, shape_of(folder, parameters))
 
 
+def is_here(name: str) -> bool:
+    """Whether a base of the catalogue was fetched and converted on this machine before."""
+    return (cache_folder() / "bases" / BASES[name].sha256[:16]).exists()
+
+
 def open_model(plan: Plan, adapter: Path | None, world: Surroundings, precision: str | None = None) -> LocalModel:
     """The plan's base, with an adapter on it where one is given, in the plan's precision, ready to score and speak."""
     from llmops.lm.model import LocalModel

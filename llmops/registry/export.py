@@ -1,29 +1,135 @@
-"""Other formats of a version's weights, made when they are first needed and kept beside it in `exports/`."""
+"""Other forms of a version's weights: GGUF for our own engine, kept in `exports/`, and folders for other programs."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from llmops.core.certificate import Certificate, StageName
+from llmops.core.errors import RequestError
+from llmops.core.export import Export, ExportForm
 from llmops.core.version import ModelVersion
-from llmops.registry.register import EXPORTS, verify
+from llmops.registry.register import CERTIFICATE, EXPORTS, verify
+from llmops.store.files import building, read_json, sha256_folder, stored, write_json
 from llmops.store.workspace import Workspace
 
 GGUF = "model-q8_0.gguf"
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+# The stage of a certificate that a form is.
+STAGES: dict[ExportForm, StageName] = {"safetensors": "merged", "gguf-q8_0": "converted", "ollama": "converted"}
 
 
 def version_gguf(workspace: Workspace, version: ModelVersion, base: Path) -> Path:
     """The version merged with its base (a folder) as GGUF q8_0. Raises `LlmopsError` where its files were changed."""
-    from llmops.lm.adapters import merge
-    from llmops.lm.gguf import write_gguf
-
     verify(workspace, version)
     folder = workspace.version_folder(version.ref)
     path = folder / EXPORTS / GGUF
     if not path.exists():
         workspace.world.say(f"writing {version.ref} as GGUF q8_0, once")
         path.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="llmops-merge-") as scratch:
-            merge(base, folder, Path(scratch))
-            write_gguf(Path(scratch), path)
+        _convert(base, folder, path, "q8_0")
     return path
+
+
+def export(workspace: Workspace, version: ModelVersion, base: Path, form: ExportForm, out: Path) -> Export:
+    """Write `version` as `form` into the folder `out`, which appears whole or not at all, with its `export.json`.
+
+    Raises `RequestError` where `out` holds something, or the version is none of tuned weights.
+    """
+    if version.kind != "tuned":
+        raise RequestError(f"{version.ref} is a {version.kind} row, which only llmops reads", "serve it as it is")
+    if out.exists():
+        if not out.is_dir() or any(out.iterdir()):
+            raise RequestError(f"{out} is there already, and not empty", "name a new folder with --out")
+        out.rmdir()
+    verify(workspace, version)
+    folder = workspace.version_folder(version.ref)
+    certificate = certificate_of(workspace, version)
+    with building(out) as draft:
+        how = WRITERS[form](base, folder, draft, version)
+        made = Export(
+            version=version.ref,
+            form=form,
+            folder=str(out.resolve()),
+            base=version.base,
+            base_sha256=version.base_sha256,
+            files=sha256_folder(draft),
+            certificate=certificate.id if certificate else None,
+            certified=_certified(certificate, form),
+            how=how,
+        )
+        write_json(draft / "export.json", made.to_json())
+    return made
+
+
+def certificate_of(workspace: Workspace, version: ModelVersion) -> Certificate | None:
+    """The parity certificate that was made for a version, or None."""
+    kept = workspace.version_folder(version.ref) / CERTIFICATE
+    return stored(Certificate, read_json(kept), kept) if kept.exists() else None
+
+
+def _certified(certificate: Certificate | None, form: ExportForm) -> bool | None:
+    """Whether a certificate has this form, and everything before it, unbroken."""
+    if certificate is None or form not in STAGES:
+        return None
+    names = [stage.name for stage in certificate.stages]
+    before = certificate.stages[: names.index(STAGES[form]) + 1]
+    return all(stage.passed for stage in before)
+
+
+def _convert(base: Path, tuned: Path, out: Path, kind: str) -> None:
+    from llmops.lm.adapters import merge
+    from llmops.lm.gguf import write_gguf
+
+    with tempfile.TemporaryDirectory(prefix="llmops-merge-") as scratch:
+        merge(base, tuned, Path(scratch))
+        write_gguf(Path(scratch), out, kind)
+
+
+def _adapter(base: Path, folder: Path, out: Path, version: ModelVersion) -> str:
+    if not (folder / ADAPTER[0]).is_file():
+        raise RequestError(f"{version.ref} was tuned whole and has no adapter", "export it --as safetensors")
+    for name in ADAPTER:
+        shutil.copyfile(folder / name, out / name)
+    return f"vllm serve BASE --enable-lora --lora-modules {version.name}=FOLDER"
+
+
+def _safetensors(base: Path, folder: Path, out: Path, version: ModelVersion) -> str:
+    from llmops.lm.adapters import merge
+
+    merge(base, folder, out)
+    return "AutoModelForCausalLM.from_pretrained(FOLDER)"
+
+
+def _gguf(kind: str) -> Callable[[Path, Path, Path, ModelVersion], str]:
+    def write(base: Path, folder: Path, out: Path, version: ModelVersion) -> str:
+        name = f"{version.name}-{version.number}-{kind}.gguf"
+        _convert(base, folder, out / name, kind)
+        return f"llama-server -m FOLDER/{name} --jinja"
+
+    return write
+
+
+def _ollama(base: Path, folder: Path, out: Path, version: ModelVersion) -> str:
+    """A GGUF and a Modelfile: greedy, as evaluated, and the end of a turn as in training."""
+    from llmops.lm.base import load_tokenizer, template_of
+    from llmops.lm.modelfile import modelfile
+    from llmops.lm.render import Renderer
+
+    name = f"{version.name}-{version.number}-q8_0.gguf"
+    tokenizer = load_tokenizer(base)
+    text = modelfile(Renderer(tokenizer, template_of(tokenizer)), name)
+    _convert(base, folder, out / name, "q8_0")
+    (out / "Modelfile").write_text(text, encoding="utf-8")
+    return f"ollama create {version.name} -f FOLDER/Modelfile"
+
+
+WRITERS: dict[ExportForm, Callable[[Path, Path, Path, ModelVersion], str]] = {
+    "adapter": _adapter,
+    "safetensors": _safetensors,
+    "gguf-f16": _gguf("f16"),
+    "gguf-q8_0": _gguf("q8_0"),
+    "ollama": _ollama,
+}

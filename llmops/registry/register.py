@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import NamedTuple
 
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Plan
@@ -18,9 +19,21 @@ from llmops.store.workspace import Workspace
 
 PACKAGES = ("llmops", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "scikit-learn")
 CARD = "version.json"
-# Made later from the version's files, so no part of what it is: other formats of the same weights.
+# Made later from the version's files, so no part of what it is.
 EXPORTS = "exports"
+CERTIFICATE = "certificate.json"
+MODEL_CARD = "card.md"
+MADE_LATER = (EXPORTS, CERTIFICATE, MODEL_CARD)
 CLONE = Path(__file__).resolve().parents[2]
+
+
+class Origin(NamedTuple):
+    """What a version came from besides its plan: the run that trained it, or the folder of another tool that was
+    adopted; and the temperature that its probabilities were calibrated with."""
+
+    run: str | None = None
+    adopted: str | None = None
+    temperature: float | None = None
 
 
 def register(
@@ -28,8 +41,7 @@ def register(
     plan: Plan,
     report: EvalReport,
     files: Callable[[Path], None],
-    run: str | None = None,
-    temperature: float | None = None,
+    origin: Origin = Origin(),
 ) -> ModelVersion:
     """Make the next version of `plan.recipe.name` from what `files` writes into an empty folder. Returns it.
 
@@ -60,12 +72,13 @@ def register(
                 recipe=plan.recipe.id,
                 dataset=plan.dataset,
                 plan=plan.id,
-                run=run,
+                run=origin.run,
+                adopted=origin.adopted,
                 report=report.id,
                 code_commit=code_commit(CLONE),
                 packages=packages(),
                 files=sha256_folder(draft),
-                temperature=temperature,
+                temperature=origin.temperature,
             )
             if not version.files:
                 raise LlmopsError(f"there are no files to register as {version.ref}", "train or fit the model again")
@@ -79,7 +92,7 @@ def verify(workspace: Workspace, version: ModelVersion) -> None:
     verify_folder(folder, version.files)
     found = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
     known = {Path(name) for name in (*version.files, CARD)}
-    strange = sorted(path.as_posix() for path in found - known if path.parts[0] != EXPORTS)
+    strange = sorted(path.as_posix() for path in found - known if path.parts[0] not in MADE_LATER)
     if strange:
         raise LlmopsError(f"{folder / strange[0]} was added after {version.ref} was registered", "move it elsewhere")
 

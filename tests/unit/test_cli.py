@@ -303,6 +303,11 @@ def test_a_training_that_was_not_finished_is_no_success(
     assert (complaint(lines)[1] == "fix: llmops train --resume r-1") if code else True
 
 
+@pytest.mark.parametrize("name", ["chosen", "continue", "instruct", "prefer", "smalltalk", "thumbs", "tone"])
+def test_every_shipped_recipe_loads_from_its_file_and_bears_its_name(name: str, workspace: Any) -> None:
+    assert recipes.find_recipe(name, [], workspace).name == name
+
+
 def test_a_python_recipe_is_run_because_it_was_named(folder: Path, workspace: Any) -> None:
     (folder / "mine.py").write_text(
         "import llmops\nRECIPE = llmops.load('reviews.yaml', [], None).replace(about='by hand')\n"

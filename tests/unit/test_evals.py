@@ -15,6 +15,7 @@ from llmops.core.report import EvalReport, Score, Subject, Suite
 from llmops.core.tasks import Classify, Reply
 from llmops.core.value import canonical_json
 from llmops.evals.evaluate import evaluate, grade_labels, grade_picks, softmax
+from llmops.evals.score import Failed, ask_each
 from llmops.evals.suite import make_suite, reply_options
 from llmops.lm.scripted import ScriptedModel
 
@@ -358,3 +359,18 @@ def test_the_main_score_is_the_first_that_there_is_where_the_deciding_measure_is
     score = Score(metric="pick_reply", value=0.5, low=0.4, high=0.6, n=10)
     suite = SUITE.replace(measures=("bits_per_byte", "pick_reply"))
     assert EvalReport(subject=TUNED, suite=suite, scores={"pick_reply": score}, answers=()).main == score
+
+
+def test_one_row_that_fails_costs_a_few_more_batches_and_not_one_for_each_row():
+    asked = []
+
+    def ask(items, track):
+        asked.append(len(items))
+        if 700 in items:
+            raise ValueError("too long")
+        return [item * 2 for item in items]
+
+    found = ask_each(ask, list(range(1000)), silent)
+    assert found[700] == Failed("ValueError: too long")
+    assert [one for place, one in enumerate(found) if place != 700] == [2 * one for one in range(1000) if one != 700]
+    assert len(asked) <= 2 * 11

@@ -12,6 +12,7 @@ import pytest
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.experiments import baselines
 from llmops.experiments.linear import ARRAYS, CARD, Baseline
+from llmops.experiments.nearest import fit_nearest
 from llmops.lm.ports import Probe
 from tests.unit.sample_values import LABELS, row
 
@@ -44,11 +45,12 @@ def fitted() -> dict[str, Baseline]:
         "word_list": words,
         "tfidf": baselines.fit_tfidf(ROWS, LABELS),
         "frozen": baselines.fit_frozen(ROWS, LABELS, seen),
+        "nearest": fit_nearest(ROWS, LABELS, seen),
         "base": baselines.fit_base(ROWS, LABELS, seen),
     }
 
 
-@pytest.mark.parametrize("kind", ["majority", "word_list", "tfidf", "frozen", "base"])
+@pytest.mark.parametrize("kind", ["majority", "word_list", "tfidf", "frozen", "nearest", "base"])
 def test_a_saved_baseline_gives_equal_probabilities_after_loading(kind: str, tmp_path: Path) -> None:
     made = fitted()[kind]
     made.save(tmp_path)
@@ -132,6 +134,36 @@ def test_a_probe_of_another_base_or_none_is_refused() -> None:
         made.probabilities(["a"], Probe(np.zeros((1, 2)), np.zeros((1, 5), dtype=np.float32)))
     with pytest.raises(RequestError, match="needs the base"):
         made.probabilities(["a"])
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"sides_M": np.full(len(ROWS), 7.0)},
+        {"neighbours_1": np.array([0.0])},
+        {"neighbours_1": np.array([99.0])},
+        {"states_MD": np.zeros((3, 6))},
+        {"scale_D": np.zeros(6)},
+    ],
+)
+def test_hostile_neighbours_are_refused(hostile: dict[str, np.ndarray | None], tmp_path: Path) -> None:
+    fitted()["nearest"].save(tmp_path)
+    edit_arrays(tmp_path, **hostile)
+    with pytest.raises(LlmopsError, match="no sound baseline"):
+        baselines.load(tmp_path)
+
+
+def test_neighbours_see_the_shape_of_a_label_that_no_line_parts() -> None:
+    draw = np.random.default_rng(0)
+    corners_N = draw.integers(0, 2, (80, 2))
+    hidden_ND = (corners_N * 4 - 2 + draw.normal(0, 0.3, (80, 2))).astype(np.float32)
+    rows = [row(place, f"t{place}", LABELS[int(one ^ other)]) for place, (one, other) in enumerate(corners_N)]
+    seen = Probe(np.zeros((80, 2)), hidden_ND)
+    real_N = np.array([LABELS.index(str(one.label)) for one in rows])
+    texts = [one.text for one in rows]
+    made = {"nearest": fit_nearest(rows, LABELS, seen), "frozen": baselines.fit_frozen(rows, LABELS, seen)}
+    right = {kind: (one.probabilities(texts, seen).argmax(axis=1) == real_N).mean() for kind, one in made.items()}
+    assert right["nearest"] == 1.0 and right["frozen"] < 0.8
 
 
 def edit_card(folder: Path, **changes: object) -> None:

@@ -16,6 +16,7 @@ from llmops.core.plan import Machine
 from llmops.lm import fast
 from llmops.lm.fast import families, head, kernels, spans
 from llmops.lm.fast.plain import Plain, Turn
+from llmops.lm.fast.room import Lender
 from llmops.lm.pack import Pack, hidden_states, logits_of, pack_rows, token_logprobs
 from llmops.planning.decoder import decoder_for
 
@@ -137,6 +138,29 @@ def test_the_same_pack_gives_the_same_bits_and_keeping_little_too(kind: str, pac
     model.get_base_model().gradient_checkpointing_enable()
     lean = slopes(model, lambda: hidden_states(model, pack, "cpu"))
     assert torch.equal(first[1], again[1]) and torch.equal(first[1], lean[1]) and torch.equal(first[0], lean[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packs_that_wait_for_their_backward_pass_do_not_share_memory(kind: str, pack: Pack) -> None:
+    model = fast.equip(adapted("llama", torch.bfloat16), kind)
+    alone = slopes(model, lambda: hidden_states(model, pack, "cpu"))
+    waiting = hidden_states(model, pack, "cpu")
+    hidden_states(model, Pack(ids=[5] * 90, positions=list(range(90))), "cpu").sum().backward()
+    assert all(torch.equal(a, b) for a, b in zip(slopes(model, lambda: waiting), alone, strict=True))
+
+
+def test_memory_is_lent_to_one_pack_at_a_time_and_then_again() -> None:
+    lender = Lender(torch.bfloat16)
+    first, second = lender.lend(100, 100), lender.lend(100, 100)
+    assert first is not second
+    one, other = first.kept.take(3, 5), first.kept.take(1, 4)
+    one.fill_(1), other.fill_(2)
+    assert bool((one == 1).all()) and other.data_ptr() % 64 == 0
+    assert first.kept.take(10, 10).shape == (10, 10), "what does not fit is allocated by itself"
+    first.give_back()
+    assert lender.lend(90, 100) is first and first.kept.used == 0
+    first.give_back()
+    assert len(lender.lend(101, 100).kept.memory) == 101
 
 
 def test_one_forward_pass_is_gone_back_through_once(pack: Pack) -> None:

@@ -33,13 +33,13 @@ def lived(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> tuple[Wo
 
 def test_a_run_ends_with_an_honest_table(lived: tuple[Workspace, Outcome, Path]) -> None:
     at, outcome, _ = lived
-    assert list(outcome.scores) == ["majority", "tfidf", "frozen", "base", "tuned"]
+    assert list(outcome.scores) == ["majority", "tfidf", "frozen", "nearest", "base", "tuned"]
     for score in outcome.scores.values():
         assert 0 <= score.low <= score.value <= score.high <= 1
         assert score.n == len(at.rows(outcome.dataset, "heldout"))
         assert set(score.slices) == {"place=north", "place=south"}
     assert outcome.scores["tfidf"].value > 0.9 > outcome.scores["majority"].value
-    assert {line.baseline for line in outcome.comparisons} == {"majority", "tfidf", "frozen", "base"}
+    assert {line.baseline for line in outcome.comparisons} == {"majority", "tfidf", "frozen", "nearest", "base"}
     assert outcome == pipeline.outcome(outcome.run, at)
     assert set(outcome.seconds) == {"prepare", "plan", "train", "cheap rows", "tuned row", "register", "endpoint"}
 

@@ -128,6 +128,7 @@ def test_seeds_are_runs_of_their_own_side_by_side(recipe: Recipe, workspace: Wor
     plan = planned(recipe, workspace)
     found = pipeline.train_seeds(plan, 3, workspace)
     assert [one.seed for one in found.runs] == [0, 1, 2]
+    assert found.low is not None and found.high is not None and found.low <= found.mean <= found.high
     runs = [workspace.run(one.run) for one in found.runs]
     assert len({run.adapter_sha256 for run in runs}) == 3 and runs[0].plan == plan.id
     values = [one.score.value for one in found.runs]

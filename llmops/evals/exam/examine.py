@@ -17,17 +17,17 @@ from llmops.core.canaries import SOURCE, Canaries
 from llmops.core.context import Track, silent
 from llmops.core.dataset import Row
 from llmops.core.errors import RequestError
-from llmops.core.exam import HALF, MOST_COPIED, CopiedRow, Copying, Exam, Gap, Learned, Side, TwinLine
+from llmops.core.exam import HALF, MOST_COPIED, CopiedRow, Copying, Exam, Exposure, Gap, Learned, Side, TwinLine
 from llmops.core.findings import Estimate
 from llmops.core.report import Subject
 from llmops.core.tasks import Classify, Task
 from llmops.core.value import digest
 from llmops.evals.exam.canaries import exposures, read_canaries
 from llmops.evals.exam.copying import copying, most_copied
-from llmops.evals.paired import change, draws, estimate, mean, share_of
 from llmops.evals.exam.marks import Marks, mark
 from llmops.evals.exam.twins import Twin, twins
 from llmops.evals.intervals import SEED
+from llmops.evals.paired import change, draws, estimate, mean, share_of
 from llmops.lm.model import LocalModel
 from llmops.lm.render import Renderer
 
@@ -74,12 +74,13 @@ def set_paper(
     Raises `RequestError` where there are too few to say anything.
     """
     learned = [row for row in train if row.source != SOURCE and (row.label is not None) == isinstance(task, Classify)]
-    parts = [sorted(part, key=lambda row: digest(["exam", row.id]))[:rows] for part in (learned, heldout)]
+    parts = [sorted(part, key=lambda row: digest(["exam", row.id]))[: max(0, rows)] for part in (learned, heldout)]
     if min(map(len, parts)) < FEWEST_ROWS:
         what = f"{len(parts[0])} trained and {len(parts[1])} held-out rows are too few for an exam"
         raise RequestError(what, f"it needs {FEWEST_ROWS} of each: give more rows, or hold out more")
-    made = [twins(part, task, TWINS) for part in parts]
-    return Paper(task, *parts, *made, canaries)
+    drawn, unseen = parts
+    most = min(TWINS, max(FEWEST_TWINS, rows // 3))
+    return Paper(task, drawn, unseen, twins(drawn, task, most), twins(unseen, task, most), canaries)
 
 
 def sit(model: LocalModel, paper: Paper, track: Track = silent) -> Sheet:
@@ -113,12 +114,11 @@ class Both(NamedTuple):
 def examine(both: Both, who: tuple[Subject, str, str], renderer: Renderer) -> Exam:
     """The exam of `who` (subject, plan id, dataset id), from what it and its base made of one paper."""
     subject, plan, dataset = who
-    paper, tuned, base = both
+    paper, tuned = both.paper, both.tuned
     (whole, whole_R, n_train), (part, part_R, n_heldout) = both.gain("train", scores), both.gain("heldout", scores)
     gained, carried = estimate(whole, whole_R, n_train), share_of(part, part_R, whole, whole_R, n_train + n_heldout)
     copied = _copying(both)
     verdict, because = judge(gained, carried, copied, tuned.train.measure)
-    exposed = tuned.canaries is not None and base.canaries is not None and paper.canaries is not None
     return Exam(
         subject=subject,
         plan=plan,
@@ -131,15 +131,13 @@ def examine(both: Both, who: tuple[Subject, str, str], renderer: Renderer) -> Ex
         carried=carried,
         gaps=_gaps(both),
         copying=copied,
-        exposures=exposures(tuned.canaries, base.canaries, paper.canaries) if exposed else (),
+        exposures=_exposures(both),
         twins=_twin_lines(paper, tuned),
         most_copied=_copied_rows(both, renderer),
     )
 
 
-def judge(
-    gained: Estimate, carried: Estimate | None, copied: Copying | None, measure: str
-) -> tuple[Learned, str]:
+def judge(gained: Estimate, carried: Estimate | None, copied: Copying | None, measure: str) -> tuple[Learned, str]:
     """The verdict, and the sentence that says why."""
     unit = "of accuracy" if measure == "accuracy" else "bits per byte"
     if carried is None:
@@ -193,6 +191,13 @@ def _copying(both: Both) -> Copying | None:
         return None
     groups = ([row.group for row in paper.train], [row.group for row in paper.heldout])
     return copying((tuned.train.readings, base.train.readings), tuned.heldout.readings, groups)
+
+
+def _exposures(both: Both) -> tuple[Exposure, ...]:
+    planted, tuned_N, base_N = both.paper.canaries, both.tuned.canaries, both.base.canaries
+    if planted is None or tuned_N is None or base_N is None:
+        return ()
+    return exposures(tuned_N, base_N, planted)
 
 
 def _twin_lines(paper: Paper, tuned: Sheet) -> tuple[TwinLine, ...]:

@@ -15,7 +15,7 @@ from llmops.core.tasks import Classify, Task
 from llmops.core.value import digest
 from llmops.evals.exam.words import NAMES, PARAPHRASES, POLES
 
-SYNONYMS = {one: other for pair in PARAPHRASES for one, other in (pair, pair[::-1])}
+SYNONYMS = dict(PARAPHRASES)
 WORD = re.compile(r"[A-Za-z]+")
 NUMBER = re.compile(r"(?<![\w.,])\d+(?![\w]|[.,]\d)")
 OPTION = re.compile(r"^(\s*\(?)([A-E])([).:]\s+)(.+)$", re.MULTILINE)
@@ -37,9 +37,12 @@ def twins(rows: Sequence[Row], task: Task, most: int) -> list[Twin]:
     """At most `most` twins of each kind, of the first rows (in the order given) that have one."""
     found: list[Twin] = []
     for kind, make in KINDS.items():
-        made = ((place, make(row, task)) for place, row in enumerate(rows) if row.messages)
-        twin = [Twin(kind, place, other, other.reply != rows[place].reply) for place, other in made if other is not None]
-        found += twin[:most]
+        made: list[Twin] = []
+        for place, row in enumerate(rows):
+            other = make(row, task) if row.messages and len(made) < most else None
+            if other is not None:
+                made.append(Twin(kind, place, other, other.reply != row.reply))
+        found += made
     return found
 
 

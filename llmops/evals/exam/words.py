@@ -6,18 +6,21 @@ common ones that are no words; and poles are labels whose opposite a "not" turns
 
 from __future__ import annotations
 
+# (word, what stands in its place): one way, because "firm" is a company, but a firm hand is no company hand.
 PARAPHRASES = (
-    ("film", "movie"), ("films", "movies"), ("kids", "children"), ("phone", "telephone"), ("photo", "picture"),
-    ("photos", "pictures"), ("maybe", "perhaps"), ("often", "frequently"), ("almost", "nearly"), ("begin", "start"),
-    ("begins", "starts"), ("started", "began"), ("car", "automobile"), ("cars", "automobiles"), ("doctor", "physician"),
-    ("doctors", "physicians"), ("shop", "store"), ("shops", "stores"), ("buy", "purchase"), ("bought", "purchased"),
-    ("big", "large"), ("bigger", "larger"), ("biggest", "largest"), ("quick", "fast"), ("whole", "entire"),
-    ("speak", "talk"), ("choose", "pick"), ("because", "since"), ("although", "though"), ("also", "likewise"),
-    ("many", "numerous"), ("afternoon", "evening"), ("couch", "sofa"), ("plane", "aircraft"), ("trip", "journey"),
-    ("town", "village"), ("road", "street"), ("meal", "dish"), ("song", "tune"), ("author", "writer"),
-    ("teacher", "instructor"), ("company", "firm"), ("companies", "firms"), ("job", "position"), ("someone", "somebody"),
-    ("everyone", "everybody"), ("anyone", "anybody"), ("describe", "explain"), ("provide", "give"), ("list", "name"),
-    ("compose", "write"), ("create", "make"), ("following", "next"), ("sentence", "phrase"), ("answer", "reply"),
+    ("film", "movie"), ("movie", "film"), ("films", "movies"), ("movies", "films"), ("kids", "children"),
+    ("children", "kids"), ("telephone", "phone"), ("phone", "telephone"), ("photo", "picture"), ("photos", "pictures"),
+    ("maybe", "perhaps"), ("perhaps", "maybe"), ("often", "frequently"), ("frequently", "often"), ("nearly", "almost"),
+    ("almost", "nearly"), ("begin", "start"), ("begins", "starts"), ("began", "started"), ("started", "began"),
+    ("car", "automobile"), ("cars", "automobiles"), ("doctor", "physician"), ("doctors", "physicians"),
+    ("physician", "doctor"), ("buy", "purchase"), ("bought", "purchased"), ("large", "big"), ("larger", "bigger"),
+    ("largest", "biggest"), ("bigger", "larger"), ("biggest", "largest"), ("entire", "whole"), ("because", "since"),
+    ("although", "though"), ("numerous", "many"), ("many", "numerous"), ("couch", "sofa"), ("sofa", "couch"),
+    ("journey", "trip"), ("song", "tune"), ("songs", "tunes"), ("author", "writer"), ("company", "firm"),
+    ("companies", "firms"), ("someone", "somebody"), ("somebody", "someone"), ("everyone", "everybody"),
+    ("everybody", "everyone"), ("anyone", "anybody"), ("anybody", "anyone"), ("explain", "describe"),
+    ("describe", "explain"), ("compose", "write"), ("create", "make"), ("choose", "pick"), ("speak", "talk"),
+    ("reply", "answer"), ("quick", "fast"), ("afterwards", "later"), ("whilst", "while"), ("amongst", "among"),
 )  # fmt: skip
 
 NAMES = (

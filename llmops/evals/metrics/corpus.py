@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
 import evaluate
 
 from llmops.core.scorers import Bleu as BleuKnobs
-from llmops.evals.scorers.overlap import bleu_scorer, chrf_scorer
+from llmops.evals.scorers.overlap import bleu_scorer, chrf_scorer, corpus_score
 
 
 class Corpus(evaluate.Metric):  # type: ignore[misc]
@@ -50,10 +49,3 @@ class Chrf(Corpus):
         self, predictions: Sequence[str], references: Sequence[Sequence[str]], word_order: int = 0
     ) -> dict[str, float]:
         return {"chrf": corpus_score(chrf_scorer(word_order), predictions, references)}
-
-
-def corpus_score(scorer: Any, answers: Sequence[str], expected: Sequence[Sequence[str]]) -> float:
-    """The library's corpus score. It wants one list for each place of a reference; a text that has fewer gives None."""
-    most = max(len(texts) for texts in expected)
-    columns = [[texts[place] if place < len(texts) else None for texts in expected] for place in range(most)]
-    return float(scorer.corpus_score(list(answers), columns).score)

@@ -13,11 +13,11 @@ from llmops.evals.scorers.mark import Marked, Marker, Tools, Unmarked, each, rig
 
 # What may stand between groups of three digits besides the grouping sign: spaces that do not break a line.
 SPACES = "\u00a0\u2009\u202f"
-# (before)(sign)(digits)(decimals)(exponent)(percent). Nothing of a word stands before: the 4 of GPT4 is no number,
+# (before)(sign)(digits and decimals)(exponent)(percent). Nothing of a word stands before: the 4 of GPT4 is no number,
 # and the dash of 3-5 no sign.
 PATTERN = (
-    r"(^|[^\w{group}{point}]|[^\w][{group}{point}])([-+\u2212]?)"
-    r"(\d{{1,3}}(?:[{group}{spaces}]\d{{3}})+|\d+|)((?:{point}\d+)?)((?:[eE][-+]?\d+)?)(\s?%)?"
+    r"(^|[^\w{group}{point}]|[^\w][{group}{point}])([-+−]?)"
+    r"((?:\d{{1,3}}(?:[{group}{spaces}]\d{{3}})+|\d+)(?:{point}\d+)?|{point}\d+)((?:[eE][-+]?\d+)?)(\s?%)?"
 )
 
 
@@ -55,15 +55,13 @@ def numbers(text: str, pattern: object, decimal: str) -> list[Read]:
     """Every number of `text`, in order. One too large for a float is none."""
     found = []
     for hit in pattern.finditer(text):  # type: ignore[attr-defined]
-        sign, whole, decimals, exponent, percent = (hit[group] or "" for group in range(2, 7))
-        if not whole and not decimals:
-            continue
-        digits = "".join(one for one in whole if one.isascii() and one.isdigit()) or "0"
-        spelt = f"{'-' if sign in ('-', '−') else ''}{digits}{decimals.replace(decimal, '.')}{exponent}"
+        sign, body, exponent, percent = (hit[group] or "" for group in range(2, 6))
+        whole, _, decimals = body.partition(decimal)
+        digits = "".join(one for one in whole if one.isascii() and one.isdigit())
+        spelt = f"{'-' if sign in ('-', '−') else ''}{digits or '0'}.{decimals or '0'}{exponent}"
         value = float(spelt)
         if math.isfinite(value):
-            read = f"{sign}{whole}{decimals}{exponent}{percent.strip()}"
-            found.append(Read(value, read, bool(percent)))
+            found.append(Read(value, f"{sign}{body}{exponent}{percent.strip()}", bool(percent)))
     return found
 
 

@@ -31,14 +31,14 @@ def rouge_scorer(variant: str, words: str, stem: bool) -> Any:
 
 def bleu_scorer(knobs: Bleu, of_one: bool = True) -> Any:
     """The library's scorer, of single sentences (effective order) or of a corpus."""
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(tokenize=knobs.tokens, lowercase=knobs.lowercase, effective_order=of_one)
 
 
 def chrf_scorer(word_order: int) -> Any:
     """The library's scorer."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     return CHRF(word_order=word_order)
 
@@ -68,6 +68,17 @@ def chrf(knobs: Chrf, tools: Tools) -> Marker:
 RESAMPLES = 1000
 
 
+def columns_of(expected: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """References as the library wants them: a list for each place, `None` for a text that has fewer."""
+    most = max(len(texts) for texts in expected)
+    return [[texts[place] if place < len(texts) else None for texts in expected] for place in range(most)]
+
+
+def corpus_score(scorer: Any, answers: Sequence[str], expected: Sequence[Sequence[str]]) -> float:
+    """The library's score of all answers together."""
+    return float(scorer.corpus_score(list(answers), columns_of(expected)).score)
+
+
 def corpus_interval(
     scorer: Any, answers: Sequence[str], expected: Sequence[Sequence[str]], seed: int
 ) -> tuple[float, float]:
@@ -75,9 +86,7 @@ def corpus_interval(
 
     N rows, S counts, R resamples. A resample is a weight for each row, so that no text is counted twice.
     """
-    most = max(len(texts) for texts in expected)
-    columns = [[texts[place] if place < len(texts) else None for texts in expected] for place in range(most)]
-    counts_NS = np.array(scorer._extract_corpus_statistics(list(answers), columns))
+    counts_NS = np.array(scorer._extract_corpus_statistics(list(answers), columns_of(expected)))
     n = len(answers)
     drawn_RN = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     scores = [scorer._compute_score_from_stats(counts.tolist()).score for counts in drawn_RN @ counts_NS]

@@ -58,7 +58,7 @@ def command_of(program: Path) -> list[str]:
 
 def ask(command: list[str], knobs: Code, answer: str, question: Question) -> Marked:
     """One answer shown to the program. Raises `Unmarked` where it fails, takes too long or says no mark."""
-    told = {"answered": answer, "expected": list(question.expected), "asked": question.asked}
+    told: dict[str, object] = {"answered": answer, "expected": list(question.expected), "asked": question.asked}
     told |= {"options": list(question.options), "fields": question.fields}
     with tempfile.TemporaryDirectory(prefix="llmops-mark-") as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
@@ -78,7 +78,7 @@ def run(command: list[str], knobs: Code, told: bytes, files: tuple[int, int], fo
     memory = str(knobs.memory_mb * 1024 * 1024)
     limited = [sys.executable, "-I", limits.__file__, str(math.ceil(knobs.seconds)), memory, *command]
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         limited,
         stdin=subprocess.PIPE,
         stdout=files[0],
@@ -86,14 +86,14 @@ def run(command: list[str], knobs: Code, told: bytes, files: tuple[int, int], fo
         cwd=folder,
         env=environment,
         start_new_session=True,
-    )
-    try:
-        process.communicate(told, timeout=knobs.seconds)
-        return process.returncode
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        end_group(process)
+    ) as process:
+        try:
+            process.communicate(told, timeout=knobs.seconds)
+            return process.returncode
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            end_group(process)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

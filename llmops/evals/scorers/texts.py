@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import re2
 
 from llmops.core.errors import RequestError
-from llmops.core.scorers import Choice, Exact, Fold, Includes, Regex
+from llmops.core.scorers import Exact, Fold, Includes, PickedOption, Regex
 from llmops.core.suites import Question
 from llmops.evals.scorers.mark import Marked, Marker, Tools, Unmarked, each, right
 
@@ -98,7 +98,7 @@ def _goes_on(edge: str, beyond: str) -> bool:
     return edge.isdigit() and beyond[0] in ".," and beyond[1:].isdigit()
 
 
-def choice(knobs: Choice, tools: Tools) -> Marker:
+def choice(knobs: PickedOption, tools: Tools) -> Marker:
     """1 where the option that the answer names is an expected one."""
 
     def mark(answer: str, question: Question) -> Marked:
@@ -124,7 +124,9 @@ def option_named(answer: str, options: tuple[str, ...]) -> int | None:
     leading = LEADING.search(answer)
     for letter in [*announced[-1:], *([leading[1].upper()] if leading else [])]:
         if letter in letters:
-            return letters[letter]
+            return (
+                None if leading and _contradicts(answer[leading.end(1) :], letters[letter], texts) else letters[letter]
+            )
     found = [place for place, text in enumerate(texts) if stands_in(text, said)]
     # "ice cream" also holds "ice": an option inside another one that was found does not count.
     outer = [
@@ -133,6 +135,13 @@ def option_named(answer: str, options: tuple[str, ...]) -> int | None:
         if not any(texts[place] != texts[other] and stands_in(texts[place], texts[other]) for other in found)
     ]
     return outer[0] if len(outer) == 1 else None
+
+
+def _contradicts(rest: str, named: int, texts: Sequence[str]) -> bool:
+    """Whether the letter of one option is followed by the text of another one (`B. miaow`, where B is `woof`)."""
+    said = fold(rest.partition("\n")[0])
+    begun = [place for place, text in enumerate(texts) if said == text or said.startswith(f"{text} ")]
+    return bool(begun) and named not in begun
 
 
 def regex(knobs: Regex, tools: Tools) -> Marker:

@@ -38,9 +38,9 @@ class Places:
         return int(self.starts.diff().max())
 
 
-def places_of(paths: Sequence[Sequence[int]], tokens: int) -> Places:
-    """The layout of a pack of so many tokens."""
-    blocks = sorted(blocks_of(paths), key=lambda block: -len(block[0]) * len(block[1]))
+def places_of(paths: Sequence[Sequence[int]], tokens: int, known: int) -> Places:
+    """The layout of a pack of so many tokens, the first `known` of which were gone through before."""
+    blocks = sorted(blocks_of(paths, known), key=lambda block: -len(block[0]) * len(block[1]))
     places = np.concatenate([np.asarray(keys, np.int64) for _, keys in blocks])
     starts = np.cumsum([0, *(len(keys) for _, keys in blocks)])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(places, minlength=tokens))])

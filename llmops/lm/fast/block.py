@@ -1,8 +1,9 @@
 """One block of a decoder, forward and backward, over a whole pack.
 
-What the backward pass needs is kept: the residual stream before each half, q, k, v and the shares of attention, the
-mixed values, gate and up. Norms and activations are computed again, because a pass over memory costs a hundredth of
-the products. Weights are frozen, so there are two products a weight and token: forward, and the gradient of the input.
+What the backward pass needs is kept: the residual stream before each half, q, k, v, the mixed values, gate and up, and
+the shares of attention where it is not done in C. Norms and activations are computed again, because a pass over memory
+costs a hundredth of the products. Weights are frozen, so there are two products a weight and token: forward, and the
+gradient of the input.
 
 Axes: T tokens, D hidden size, I inner size.
 """
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from llmops.lm.fast.attend import Direct, Places
-from llmops.lm.fast.attention import Attention, Heads, Seen
+from llmops.lm.fast.attention import Attention, Heads
 from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.room import Room, Rooms
@@ -52,7 +53,7 @@ class Block:
     turn: str = ""
 
     def numbers(self) -> tuple[int, int]:
-        """How many numbers a token takes in the rooms of a pack: kept (with the stream after the block), on the desk."""
+        """How many numbers of a token are kept (with the stream after the block), and how many are on the desk."""
         hidden, inner = self.qkv.inputs, self.down.inputs
         kept = 2 * hidden + self.out.inputs + self.qkv.outputs + self.gate_up.outputs
         return kept, 4 * hidden + 2 * inner + self.out.inputs
@@ -64,7 +65,10 @@ class Block:
 
 @dataclass
 class Kept:
-    """What one layer keeps for its backward pass: `products` are the A x of its four groups."""
+    """What one layer keeps for its backward pass: `products` are the A x of its four groups.
+
+    `qkv` is kept only where a beginning is remembered (`Pass.remember`), which has no way back.
+    """
 
     x: Tensor
     middle: Tensor
@@ -75,6 +79,7 @@ class Kept:
     raw_qkv: Tensor | None = None
     raw_out: Tensor | None = None
     raw_down: Tensor | None = None
+    qkv: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,13 @@ class Pass:
     turns: dict[str, Turn]
     rooms: Rooms
     lean: bool = False
+    remember: bool = False
 
     def attention(self, block: Block) -> Attention | Direct:
         """How the pack looks at itself in one layer."""
         turn = self.turns[block.turn]
         if isinstance(self.spans, Places):
-            return Direct(self.passes.library, block.heads, self.spans, turn, block.window)
+            return Direct(self.passes.direct, block.heads, self.spans, turn, block.window)
         return Attention(self.passes, block.heads, self.spans, turn, block.window)
 
     def normed(self, norm: Norm, x: Tensor) -> Tensor:
@@ -112,10 +118,11 @@ class Pass:
 AllFactors = Sequence[Sequence[Factors | None]]
 
 
-def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room) -> Kept:
+def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room, before: Tensor | None = None) -> Kept:
     """Fill `after_TD` with the residual stream after the block; returns what `backward` needs, in `room`.
 
-    What else it took from the desk the caller gives back.
+    `before` holds the keys and values, P x 2 G E, of P places that were gone through before: they stand in front of
+    the others as keys, and there is no way back. What else it took from the desk the caller gives back.
     """
     tokens = len(x_TD)
     qkv, mixed = room.take(tokens, block.qkv.outputs), room.take(tokens, block.out.inputs)
@@ -126,14 +133,26 @@ def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room
         (raw_q, raw_k, _), (q, k, _) = block.heads.parts(qkv), block.heads.parts(qkv := qkv.clone())
         step.passes.norm(raw_q, block.of_queries.weight, block.of_queries.eps, q)
         step.passes.norm(raw_k, block.of_keys.weight, block.of_keys.eps, k)
-    seen = step.attention(block).forward(qkv, mixed)
+    seen = step.attention(block).forward(qkv, mixed) if before is None else None
+    if before is not None:
+        _behind(before, block, step, qkv, mixed)
     raw_out, ax_out = _onto(block.out, step, block.after_attention, mixed, x_TD, middle_TD)
     ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD), gate_up)
     inner_TI = step.rooms.desk.take(tokens, block.down.inputs)
     step.passes.gate(gate_up, inner_TI, block.gelu)
     raw_down, ax_down = _onto(block.down, step, block.after_mlp, inner_TI, middle_TD, after_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
-    return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down)
+    own = qkv if step.remember else None
+    return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down, own)
+
+
+def _behind(before: Tensor, block: Block, step: Pass, qkv: Tensor, mixed: Tensor) -> None:
+    """Fill `mixed` with attention over earlier places, which have keys and values but no queries, and over its own."""
+    first, desk = len(before), step.rooms.desk
+    all_qkv, all_mixed = (desk.take(first + len(each), each.shape[1]) for each in (qkv, mixed))
+    all_qkv[:first, -before.shape[1] :], all_qkv[first:] = before, qkv
+    step.attention(block).forward(all_qkv, all_mixed)
+    mixed.copy_(all_mixed[first:])
 
 
 def _onto(

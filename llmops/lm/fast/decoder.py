@@ -8,6 +8,7 @@ through transformers' own forward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,10 +19,19 @@ from llmops.lm.fast.attend import LANE, places_of
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
 from llmops.lm.fast.fused import Factors, Fused
-from llmops.lm.fast.head import Head, Vocabulary
+from llmops.lm.fast.head import Head, Vocabulary, shared_logprobs
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.room import Lender, Rooms
 from llmops.lm.fast.spans import groups_of
+
+
+@dataclass(frozen=True)
+class Known:
+    """A beginning of P tokens that was gone through: per layer its keys and values, P x 2 G E; its last states, PD."""
+
+    ids: Sequence[int]
+    layers: Sequence[Tensor]
+    hidden_PD: Tensor
 
 
 class Decoder:
@@ -45,10 +55,16 @@ class Decoder:
 
     def token_logprobs(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         """log p(target) in nats, N float32, of each hidden state."""
-        cap = float(getattr(self.inner.config, "final_logit_softcapping", None) or 0.0)
-        head_VD = self.inner.get_output_embeddings().weight
         learn = torch.is_grad_enabled() and hidden_ND.requires_grad
-        return Head.apply(Vocabulary(self.passes, head_VD, cap), hidden_ND, targets_N, learn)
+        return Head.apply(self._vocabulary(), hidden_ND, targets_N, learn)
+
+    def shared_logprobs(self, hidden_UD: Tensor, places_N: Tensor, targets_N: Tensor) -> Tensor:
+        """log p(target) in nats, N float32, where several targets may stand behind one hidden state. No gradient."""
+        return shared_logprobs(self._vocabulary(), hidden_UD, places_N, targets_N)
+
+    def _vocabulary(self) -> Vocabulary:
+        cap = float(getattr(self.inner.config, "final_logit_softcapping", None) or 0.0)
+        return Vocabulary(self.passes, self.inner.get_output_embeddings().weight, cap)
 
     def factors(self) -> list[list[list[Factors | None]]]:
         """Of each layer and group, the adapters that are switched on now; copied into the fused products."""
@@ -62,15 +78,57 @@ class Decoder:
             found.append(of_block)
         return found
 
+    def remember(self, ids: Sequence[int]) -> Known:
+        """Go through the beginning `ids` of rows to come, once, in inference mode."""
+        self.factors()
+        places = range(len(ids))
+        step = replace(self._step(places, [places], False), remember=True)
+        layers: list[Tensor] = []
+        hidden_PD = self._through(step, ids, [None] * len(self.stack.blocks), layers)
+        return Known(ids, layers, hidden_PD)
+
+    def after(
+        self, known: Known, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """Hidden states TD of a pack whose first places are the beginning `known`, in inference mode."""
+        first = len(known.ids)
+        if len(ids) == first:
+            return known.hidden_PD
+        self.factors()
+        step = self._step(positions, paths, False, first)
+        return torch.cat((known.hidden_PD, self._through(step, ids[first:], known.layers, [])))
+
+    def _through(
+        self, step: Pass, ids: Sequence[int], before: Sequence[Tensor | None], remembered: list[Tensor]
+    ) -> Tensor:
+        """The last hidden states behind what each layer had before; where it shall remember, keys and values too."""
+        x_TD, desk = self.stack.embed(torch.tensor(ids)), step.rooms.desk
+        for block, earlier in zip(self.stack.blocks, before, strict=True):
+            after_TD = torch.empty_like(x_TD)
+            kept = forward(block, step, x_TD, after_TD, desk, earlier)
+            if kept.qkv is not None:
+                remembered.append(kept.qkv[:, block.heads.queries * block.heads.size :].clone())
+            x_TD = after_TD
+            desk.back_to(0)
+        out_TD = torch.empty_like(x_TD)
+        step.passes.norm(x_TD, self.stack.norm.weight, self.stack.norm.eps, out_TD)
+        step.rooms.give_back()
+        return out_TD
+
+    def _step(
+        self, positions: Sequence[int], paths: Sequence[Sequence[int]], keep: bool, known: int = 0, lean: bool = False
+    ) -> Pass:
+        direct = self.passes.direct is not None and self.stack.blocks[0].heads.size % LANE == 0
+        spans = places_of(paths, len(positions), known) if direct else groups_of(paths, known)
+        rooms = self._rooms(len(positions) - known, keep, lean)
+        return Pass(self.passes, spans, self._turns(positions), rooms, lean)
+
     def __call__(self, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on."""
         keep = torch.is_grad_enabled()
         with torch.no_grad():
             factors = self.factors()
-            lean = bool(self.inner.is_gradient_checkpointing)
-            direct = self.passes.direct and self.stack.blocks[0].heads.size % LANE == 0
-            spans = places_of(paths, len(ids)) if direct else groups_of(paths)
-            step = Pass(self.passes, spans, self._turns(positions), self._rooms(len(ids), keep, lean), lean)
+            step = self._step(positions, paths, keep, lean=bool(self.inner.is_gradient_checkpointing))
             embedded_TD = self.stack.embed(torch.tensor(ids))
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
         return Blocks.apply(self.stack, step, factors if keep else None, embedded_TD, *trained)

@@ -56,7 +56,7 @@ class Fused:
                 self.b_OR[rows, places].copy_(factor.b_OR * factor.scale)
 
     def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor:
-        """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR: B's gradient needs it."""
+        """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR, for B's gradient."""
         if onto_TO is None:
             torch.mm(x_TI, self.weight_OI.T, out=y_TO)
         else:

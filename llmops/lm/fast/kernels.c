@@ -206,6 +206,29 @@ void softmax_backward(const num *shares, num *d, const int32_t *counts, long win
     }
 }
 
+static inline float capped(float x, float cap) { return cap - 2.0f * cap / (1.0f + exp_of(x * 2.0f / cap)); }
+
+/* found = log of the sum of exp(logits), each bent by a final soft cap (0 for none). */
+void log_total(const num *logits, float cap, float *found, long rows, long size) {
+    ROWS for (long row = 0; row < rows; row++) {
+        const num *x = logits + row * size;
+        float most = -3.0e38f, sum = 0;
+        SUM("omp simd reduction(max : most)") for (long i = 0; i < size; i++) {
+            float value = get(x[i]);
+            most = value > most ? value : most;
+        }
+        if (cap) {
+            most = capped(most, cap);
+            SUM("omp simd reduction(+ : sum)") for (long i = 0; i < size; i++) {
+                sum += exp_of(capped(get(x[i]), cap) - most);
+            }
+        } else {
+            SUM("omp simd reduction(+ : sum)") for (long i = 0; i < size; i++) sum += exp_of(get(x[i]) - most);
+        }
+        found[row] = most + __builtin_logf(sum);
+    }
+}
+
 /* found = log softmax(logits)[target]; and over the logits its gradient: 1 at the target, less each share.
    A final soft cap c (c tanh(x / c), 0 for none) is undone by its slope. */
 void log_share(num *logits, const int64_t *targets, float cap, float *found, long rows, long size) {

@@ -75,7 +75,7 @@ class Compiled(Plain):
         self.library = build(dtype)
         self.library.attend_bytes.restype = ctypes.c_long
         self.library.attend_bytes.restype = ctypes.c_long
-        self.direct = bool(self.library.attend_bytes(*_long(1, 1)))
+        self.direct = self.library if self.library.attend_bytes(*_long(1, 1)) else None
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         groups = x.shape[1] if x.dim() == 3 else 1
@@ -131,6 +131,11 @@ class Compiled(Plain):
 
     def softmax_backward(self, shares: Tensor, d: Tensor, counts: Tensor, window: int) -> None:
         self.library.softmax_backward(_at(shares), _at(d), _at(counts), *_long(window, *shares.shape))
+
+    def log_total(self, logits_NV: Tensor, cap: float) -> Tensor:
+        found = torch.empty(len(logits_NV), dtype=torch.float32)
+        self.library.log_total(_at(logits_NV), ctypes.c_float(cap), _at(found), *_long(*logits_NV.shape))
+        return found
 
     def log_share(self, logits_NV: Tensor, targets: Tensor, cap: float) -> Tensor:
         found = torch.empty(len(targets), dtype=torch.float32)

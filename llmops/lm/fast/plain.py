@@ -8,6 +8,7 @@ for more.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Plain:
     """In torch, a few passes over memory each."""
 
     name = "plain"
-    direct = False  # whether attention is done in C too (`attend.py`)
+    direct: Any = None  # the library that does attention in C too (`attend.py`)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         """out = x / rms(x) * w (Zhang & Sennrich 2019, arXiv:1910.07467)."""
@@ -101,6 +102,11 @@ class Plain:
         seen = _seen(shares, counts, window)
         p, g = shares.float(), d.float().masked_fill_(~seen, 0.0)
         d.copy_(p * (g - (p * g).sum(-1, keepdim=True)))
+
+    def log_total(self, logits_NV: Tensor, cap: float) -> Tensor:
+        """log of the sum of exp(logits), N float32; `cap` as in `log_share`. The logits stay."""
+        raw = logits_NV.float()
+        return (cap * (raw / cap).tanh() if cap else raw).logsumexp(-1)
 
     def log_share(self, logits_NV: Tensor, targets: Tensor, cap: float) -> Tensor:
         """log softmax(logits)[target], N float32; and over the logits its gradient. `cap` (0 none) bends them first."""

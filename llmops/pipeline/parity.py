@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llmops.lm.stage import LocalSpeaker, Speaker
     from llmops.serving.gateway import PromptRenderer
 
-CERTIFICATE = "certificate.json"  # beside a version's files, as its exports are
 ROWS = 32
 SERVED_PLACES = 2  # places of a reply at which the engine is asked: a request each
 CONTEXT_TOKENS = 2048
@@ -68,8 +67,10 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
     from llmops.lm.base import load_tokenizer
     from llmops.lm.render import Renderer
     from llmops.planning.bases import base_gguf, open_base
+    from llmops.registry.card import write_card
     from llmops.registry.export import version_gguf
     from llmops.registry.names import resolve
+    from llmops.registry.register import CERTIFICATE
 
     version = resolve(at, ref)
     plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
@@ -97,6 +98,7 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
             rows = [row for row in at.rows(version.dataset, "heldout") if row.messages][:ROWS]
             found = examine(chain, bare, rows, Path(scratch), at)
     write_json(kept, found.to_json())
+    write_card(at, version)
     return found
 
 
@@ -150,7 +152,7 @@ def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Wo
 
 def paired_interval(changes_N: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of the mean of paired differences: exact for right and wrong, else by bootstrap."""
-    from llmops.experiments.compare import bootstrap, mcnemar
+    from llmops.experiments.tests import bootstrap, mcnemar
 
     if set(np.unique(changes_N)) <= {-1.0, 0.0, 1.0}:
         found = mcnemar(len(changes_N), int((changes_N > 0).sum()), int((changes_N < 0).sum()))

@@ -144,6 +144,16 @@ def _log(made: Sweep, place: int, at: Workspace) -> Path:
     return at.root / "sweeps" / "logs" / f"{made.id}-{place}.txt"
 
 
+def launched(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """`llmops` with these arguments, in a session of its own: Ctrl-C in a terminal does not reach it."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "llmops", *arguments]
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
 @dataclass
 class Course:
     """One go at a sweep: its members in turn, as many at a time as the machine holds."""
@@ -191,14 +201,8 @@ class Course:
         else:
             planned = self.at.get(Plan, self.made.members[place].plan)
             verb = ["train", "--resume", run.id if run else begun(planned, self.at, None)]
-        command = [sys.executable, "-m", "llmops", *verb, "--workspace", str(self.at.root)]
-        command += ["--allow-download"] if self.at.world.allow_download else []
-        log = _log(self.made, place, self.at)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as out:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        verb += ["--workspace", str(self.at.root), *(["--allow-download"] if self.at.world.allow_download else [])]
+        return launched(verb, _log(self.made, place, self.at))
 
     def _ended(self, place: int, code: int) -> None:
         """Say what a member has come to; where its process ended badly, it is left for the next go."""

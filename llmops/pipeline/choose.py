@@ -1,0 +1,184 @@
+"""`choose`: a tournament from the commonest label to a tuned model, and the cheapest row that is not worse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmops.core.choice import Choice, Contest, Entrant, Entry, Verdict, choice_id
+from llmops.core.errors import RequestError
+from llmops.core.plan import Wishes
+from llmops.core.recipe import Recipe
+from llmops.core.report import LOWER_IS_BETTER, EvalReport
+from llmops.core.tasks import Classify, Rate
+from llmops.pipeline.arena import Arena
+from llmops.pipeline.make import prepare
+from llmops.pipeline.notes import Notes
+from llmops.pipeline.tuning import Tuning
+from llmops.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from llmops.experiments.choose import Rival
+
+FOLDER = "choices"
+ONE_POINT = 0.01
+
+
+def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: Wishes = Wishes()) -> Choice:
+    """Hold a tournament on a part of the training rows, pick the cheapest row that is not worse, judge it once.
+
+    Everything is stored as it is made: asked again, an interrupted tournament goes on, and a finished one is shown.
+    Raises `RequestError` for a task without one right answer to a row.
+    """
+    from llmops.data.part import trial_set
+
+    if not isinstance(recipe.task, Classify | Rate):
+        raise RequestError(
+            f"task {recipe.task.kind!r} has no linear row to compare with", "choose works for classify and rate"
+        )
+    began = time.perf_counter()
+    manifest = prepare(recipe, at)
+    notes = Notes(at.root / FOLDER / choice_id(recipe, contest, manifest.id))
+    if (done := notes.result()) is not None:
+        at.world.say(f"{done.id} was held before; remove {notes.folder} to hold it anew")
+        return done
+    trial = trial_set(manifest, contest.trial_share, contest.train_rows, recipe.data.leaks, at)
+    at.world.say(
+        f"tournament {notes.folder.name}: {trial.rows_train:,} rows to learn, {trial.rows_heldout:,} to try on"
+    )
+    bases = contest.bases or at_hand(recipe)
+    arena = Arena(recipe, contest, manifest, trial, at, wishes, bases)
+    entries, absent = _play(arena, notes, began)
+    verdict = pick(entries, arena)
+    judged = [_judged(entry, arena, notes, verdict) for entry in at.world.track(entries, "judging on held-out rows")]
+    choice = _choice(arena, notes, judged, absent, verdict).replace(seconds=notes.spent_s(began))
+    return notes.finish(choice)
+
+
+def at_hand(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's base, and those of the catalogue that are on this machine already."""
+    from llmops.planning.bases import is_here
+    from llmops.store.catalogue import BASES
+
+    return tuple(dict.fromkeys([recipe.base, *(name for name in BASES if is_here(name))]))
+
+
+def _play(arena: Arena, notes: Notes, began: float) -> tuple[list[Entry], dict[str, str]]:
+    """Every entrant's entry; and who did not take part, and why."""
+    from llmops.experiments.entrants import entrants
+
+    playing, absent = entrants(arena.recipe, arena.contest, arena.bases)
+    cheap = [entrant for entrant in playing if entrant.method is None]
+    entries = []
+    for entrant in arena.at.world.track(cheap, "rows that need no training", len(cheap)):
+        entries.append(notes.entry(entrant.name) or _timed(entrant, arena, notes))
+    tuning = Tuning(arena, notes, [entrant for entrant in playing if entrant.method is not None])
+    tuned, too_dear = tuning.play(arena.contest.budget_s - notes.spent_s(began), entries)
+    return [*entries, *tuned], {**absent, **too_dear}
+
+
+def _timed(entrant: Entrant, arena: Arena, notes: Notes) -> Entry:
+    began = time.perf_counter()
+    entry = arena.play(entrant)
+    return notes.keep(entrant.name, entry, time.perf_counter() - began)
+
+
+def pick(entries: Sequence[Entry], arena: Arena) -> Verdict:
+    """The verdict on the trial rows."""
+    from llmops.experiments.choose import choose as decide
+
+    margin = arena.contest.margin
+    suite = arena.suite(heldout=False)
+    margin = ONE_POINT * (suite.scale or 1.0) if margin is None else margin
+    return decide(_rivals(entries, arena.at), margin, arena.contest.answers, unit_of(suite.measures[0]))
+
+
+def unit_of(metric: str) -> str:
+    """How a difference by this measure is spelt."""
+    return metric.replace("_", " ") if metric in LOWER_IS_BETTER else "points"
+
+
+def _rivals(entries: Sequence[Entry], at: Workspace, heldout: bool = False) -> list[Rival]:
+    from llmops.experiments.choose import Rival
+
+    found = []
+    for entry in entries:
+        report = at.get(EvalReport, (entry.heldout_report if heldout else entry.report) or "")
+        metric = report.suite.measures[0]
+        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        marks = {answer.row: sign * answer.marks[metric] for answer in report.answers}
+        found.append(Rival(entry.entrant.name, np.array([marks[row] for row in sorted(marks)]), entry.cost))
+    return found
+
+
+def _judged(entry: Entry, arena: Arena, notes: Notes, verdict: Verdict) -> Entry:
+    """The entry with its held-out score; one that successive halving left behind has none, unless it is the pick."""
+    last = max((one.rung or 0) for one in notes.tuned()) if entry.run is not None else 0
+    wanted = entry.run is None or entry.rung == last or entry.entrant.name in (verdict.pick, verdict.best)
+    if not wanted or entry.heldout is not None:
+        return entry
+    name = entry.entrant.name if entry.rung is None else f"{entry.entrant.name}.{entry.rung}"
+    began = time.perf_counter()
+    return notes.judged(name, arena.judge(entry), time.perf_counter() - began)
+
+
+def _choice(arena: Arena, notes: Notes, entries: Sequence[Entry], absent: dict[str, str], verdict: Verdict) -> Choice:
+    from llmops.experiments.choose import behind
+    from llmops.experiments.pareto import frontier
+
+    pick = next(entry.entrant for entry in entries if entry.entrant.name == verdict.pick)
+    final = arena.on_all_rows(pick) if pick.method is None else None
+    gaps = behind(_rivals(entries, arena.at))
+    ahead = frontier(entries, arena.contest.answers)
+    rows = tuple(
+        entry.replace(behind=gap, pareto=entry.entrant.name in ahead) for entry, gap in zip(entries, gaps, strict=True)
+    )
+    return Choice(
+        id=notes.folder.name,
+        recipe=arena.recipe,
+        contest=arena.contest,
+        dataset=arena.manifest.id,
+        trial=arena.trial.id,
+        entries=rows,
+        absent=absent,
+        verdict=verdict,
+        judged=_verdict_of_heldout(rows, verdict, arena),
+        final=final.main if final else None,
+        final_report=final.id if final else None,
+        then=_then(pick, final.id if final else "", arena.recipe),
+        seconds=0.0,
+    )
+
+
+def _verdict_of_heldout(entries: Sequence[Entry], verdict: Verdict, arena: Arena) -> str:
+    """What the held-out rows say: the pick against the best on the trial rows, and against the best on them."""
+    from llmops.experiments.choose import behind, spell
+
+    seen = [entry for entry in entries if entry.heldout is not None]
+    names = [entry.entrant.name for entry in seen]
+    picked = seen[names.index(verdict.pick)]
+    assert picked.heldout is not None
+    unit = unit_of(picked.heldout.metric)
+    gap = behind(_rivals(seen, arena.at, heldout=True))[names.index(verdict.pick)]
+    told = "not told apart from any other row" if gap.tied else f"worse by at least {spell(gap.at_least, unit)}"
+    return (
+        f"On {picked.heldout.n:,} held-out rows {verdict.pick} has {picked.heldout.value:.3f} "
+        f"({picked.heldout.low:.3f} to {picked.heldout.high:.3f}), {spell(gap.estimate, unit)} behind the best "
+        f"row there; it is {told}."
+    )
+
+
+def _then(pick: Entrant, final: str, recipe: Recipe) -> str:
+    """The command that goes on with the winner: trained on all rows, or kept as it is."""
+    method = pick.method
+    if method is None:
+        keeps = isinstance(recipe.task, Classify) and pick.kind != "few_shot"  # what `register` can fit again
+        return f"llmops {'register' if keeps else 'show'} {final}"
+    knobs = (f"method.{name}={value}" for name, value in method if name != "kind" and value is not None)
+    sets = [f"method.kind={method.kind}", *knobs]
+    sets += [f"base={pick.base}"] if pick.base != recipe.base else []
+    sets += [f"training.learning_rate={pick.learning_rate:g}"] if pick.learning_rate else []
+    return " ".join([f"llmops run {recipe.name}", *(f"--set {one}" for one in sets)])

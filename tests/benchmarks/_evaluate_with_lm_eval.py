@@ -1,0 +1,53 @@
+"""The other side of `evaluation.py`: EleutherAI's lm-eval with its `hf` model, in the environment of the peers.
+
+Reads a job (JSON), asks every option of every question through `HFLM.loglikelihood`, and prints what it found. A few
+batch sizes are tried on a part of the questions first; the fastest does all of them. Loading is not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+BATCHES = (1, 4, 16)
+TRIED = 0.2  # share of the questions that batch sizes are tried on
+
+
+def main() -> None:
+    """Run one job."""
+    import torch
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    torch.set_num_threads(job["threads"])
+    model = HFLM(pretrained=job["base"], dtype=job["precision"], device="cpu", batch_size=1)
+
+    def ask(questions: list[Any], batch: int) -> tuple[float, list[list[float]]]:
+        model.batch_size_per_gpu = batch
+        pairs = [(text, option) for text, options in questions for option in options]
+        made = [
+            Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=place)
+            for place, pair in enumerate(pairs)
+        ]
+        start = time.perf_counter()
+        found = iter(model.loglikelihood(made, disable_tqdm=True))
+        spent = time.perf_counter() - start
+        return spent, [[next(found)[0] for _ in options] for _, options in questions]
+
+    questions = job["questions"]
+    ask(questions[:2], 1)
+    part = questions[-max(1, round(TRIED * len(questions))) :]
+    tried = {batch: ask(part, batch)[0] for batch in BATCHES}
+    best = min(tried, key=lambda batch: tried[batch])
+    seconds, nats = ask(questions, best)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "nats": nats, "peak_bytes": peak, "batch": best}))
+
+
+if __name__ == "__main__":
+    main()
