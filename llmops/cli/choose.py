@@ -22,18 +22,28 @@ class ContestOptions:
 
     budget: Annotated[float, Option("--budget", metavar="MINUTES", min=0.1, help="For everything.")] = 10.0
     margin: Annotated[
-        float | None, Option("--margin", min=0, help="How much worse is not worse; a point (0.01) if left out.")
+        float | None,
+        Option("--margin", metavar="SHARE", min=0, help="How much worse is not worse; a point (0.01) if left out."),
     ] = None
-    answers: Annotated[int, Option("--answers", min=1, help="The cheapest is that for so many answers.")] = 10_000
+    answers: Annotated[
+        int, Option("--answers", metavar="N", min=1, help="The cheapest is that for so many answers.")
+    ] = 10_000
     train_rows: Annotated[
         int | None, Option("--train-rows", metavar="N", min=20, help="At most so many training rows take part.")
     ] = None
     base: Annotated[
         list[str] | None, Option("--base", metavar="BASE", help="Base model; repeatable. Else those that are here.")
     ] = None
-    rank: Annotated[list[int] | None, Option("--rank", min=1, help="Rank of LoRA; repeatable. Else 4, 16, 64.")] = None
+    rank: Annotated[
+        list[int] | None, Option("--rank", metavar="N", min=1, help="Rank of LoRA; repeatable. Else 4, 16, 64.")
+    ] = None
     only: Annotated[
-        list[str] | None, Option("--only", metavar="KIND", help="Kind of row that takes part; repeatable. Else all.")
+        list[str] | None,
+        Option(
+            "--only",
+            metavar="KIND",
+            help="Takes part: majority, word_list, tfidf, frozen, nearest, zero_shot, few_shot, tuned; repeatable.",
+        ),
     ] = None
     searches: Annotated[
         int, Option("--search", metavar="N", min=0, help="So many more settings of LoRA, proposed by optuna.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from typer import Argument, Option
@@ -39,17 +39,20 @@ def evaluate(
 ) -> None:
     """Measure a model on its held-out rows, or on a suite: every score with its n and interval, every answer kept.
 
-    --exam asks whether it understood its rows or memorised them, --forgetting what it lost of what its base could do.
-    Both are kept beside the report.
+    --exam asks whether it understood its rows or memorised them (--rows N of each side), --forgetting what it lost of
+    what its base could do. Both are kept beside the report.
 
     Example: llmops evaluate tone:1 --exam; llmops evaluate tone:1 --suite questions.jsonl --scorer includes;
     llmops evaluate smollm2-135m-q4 --suite openbookqa --examples 5 --rows 100
     """
     if instead.exam and instead.forgetting:
         raise RequestError("--exam and --forgetting are two questions", "ask one after the other")
-    if instead.exam or instead.forgetting:
+    if instead.exam:
+        replace(asked, rows=None).check_nothing_is_asked()
+        session.show(llmops.examine(ref, session.at, asked.rows))
+    elif instead.forgetting:
         asked.check_nothing_is_asked()
-        session.show(llmops.examine(ref, session.at) if instead.exam else llmops.forgotten(ref, session.at))
+        session.show(llmops.forgotten(ref, session.at))
     elif asked.from_lm_eval is not None:
         session.show(llmops.read_lm_eval(asked.from_lm_eval, session.at))
     elif asked.suite is not None:

@@ -18,10 +18,14 @@ from llmops.core.dataset import Message
 from llmops.core.forgetting import Ability, Instance, Suggestion
 from llmops.core.method import FullTuning, LowRank
 from llmops.core.plan import Plan
+from llmops.core.report import Subject
 from llmops.core.serving import Sampling
+from llmops.core.suites import Choose, Question
 from llmops.evals.asked import HARMFUL, HARMLESS, INSTRUCTIONS, Asked, helped, refused
+from llmops.evals.choices import choose as choose_likeliest
 from llmops.evals.evaluate import Model
 from llmops.evals.paired import change, mean
+from llmops.evals.suite import question_suite
 
 MOST_TOKENS = 40  # of an answer
 TEXT_CHARACTERS = 600  # of a general text; the rest is not read
@@ -39,28 +43,54 @@ class Marked(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Material:
+    """What is not written here: general texts, and questions of a suite with options to choose from."""
+
+    texts: Sequence[str] = ()
+    questions: Sequence[Question] = ()
+
+
+@dataclass(frozen=True)
 class Test:
-    """One ability: its measure for people, what counts as a loss, and how a model is tried."""
+    """One ability: its measure for people, what counts as a loss, and how a model is tried.
+
+    `try_` gives None where the material has nothing to try it with.
+    """
 
     measure: str
     about: str
     margin: float
     sign: float
-    try_: Callable[[Model, Sequence[str], Track], Marked]
+    try_: Callable[[Model, Material, Track], Marked | None]
 
 
-def read_texts(model: Model, texts: Sequence[str], track: Track) -> Marked:
+def read_texts(model: Model, material: Material, track: Track) -> Marked | None:
     """What general text costs the model."""
-    short = [text[:TEXT_CHARACTERS] for text in texts]
+    if not material.texts:
+        return None
+    short = [text[:TEXT_CHARACTERS] for text in material.texts]
     bytes_N = np.array([max(1, len(text.encode("utf-8", "surrogatepass"))) for text in short], dtype=np.float64)
     nats_N = -np.array([nats for nats, _ in model.text_logprobs(short, track)])
     return Marked(short, nats_N / math.log(2) / bytes_N, bytes_N, [""] * len(short))
 
 
-def follow(asked: Sequence[Asked]) -> Callable[[Model, Sequence[str], Track], Marked]:
+def choose(model: Model, material: Material, track: Track) -> Marked | None:
+    """Multiple choice by likelihood: the likeliest option for its length."""
+    questions = material.questions
+    if not questions:
+        return None
+    suite = question_suite("forgetting", Choose(), questions, ())
+    report = choose_likeliest(model, Subject(kind="base", ref="either"), suite, questions, track)
+    marks_N = np.array([answer.marks["accuracy_norm"] for answer in report.answers])
+    return Marked(
+        [one.asked for one in questions], marks_N, np.ones(len(marks_N)), [a.answered for a in report.answers]
+    )
+
+
+def follow(asked: Sequence[Asked]) -> Callable[[Model, Material, Track], Marked]:
     """How many of these prompts are answered as they should be."""
 
-    def ask(model: Model, texts: Sequence[str], track: Track) -> Marked:
+    def ask(model: Model, material: Material, track: Track) -> Marked:
         prompts = [(Message(role="user", content=one.prompt),) for one in asked]
         said = model.reply(prompts, Sampling(max_tokens=MOST_TOKENS), track)
         marks = [float(one.check(answer)) for one, answer in zip(asked, said, strict=True)]
@@ -71,6 +101,7 @@ def follow(asked: Sequence[Asked]) -> Callable[[Model, Sequence[str], Track], Ma
 
 TESTS: dict[str, Test] = {
     "general text": Test("bits per byte", "what running text costs; lower is better", TEXT_MARGIN, -1.0, read_texts),
+    "multiple choice": Test("share", "questions with the right option found likeliest", SHARE_MARGIN, 1.0, choose),
     "instructions": Test(
         "share", "answers that follow a checkable instruction", SHARE_MARGIN, 1.0, follow(INSTRUCTIONS)
     ),
@@ -85,10 +116,11 @@ TESTS: dict[str, Test] = {
 
 
 def try_all(
-    model: Model, texts: Sequence[str], track: Track = silent, names: Sequence[str] = tuple(TESTS)
+    model: Model, material: Material, track: Track = silent, names: Sequence[str] = tuple(TESTS)
 ) -> dict[str, Marked]:
-    """Every ability of a model; general text is left out where there is none."""
-    return {name: TESTS[name].try_(model, texts, track) for name in names if texts or name != "general text"}
+    """Every ability of a model that there is material for."""
+    found = {name: TESTS[name].try_(model, material, track) for name in names}
+    return {name: marked for name, marked in found.items() if marked is not None}
 
 
 def forgotten(before: dict[str, Marked], after: dict[str, Marked]) -> tuple[Ability, ...]:

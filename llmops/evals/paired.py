@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmops.core.findings import Estimate
-from llmops.evals.intervals import RESAMPLES, SEED, Z95
+from llmops.evals.intervals import RESAMPLES, SEED, Z95, wilson
 
 
 def draws(values_N: np.ndarray, weights_N: np.ndarray, groups: Sequence[str], seed: int = SEED) -> np.ndarray:
@@ -69,3 +69,20 @@ def share_of(part: float, part_R: np.ndarray, whole: float, whole_R: np.ndarray,
     if whole <= 0 or np.quantile(whole_R, 0.025) <= 0:
         return None
     return estimate(part / whole, part_R / np.maximum(whole_R, 1e-9), n)
+
+
+def more_in(one_N: np.ndarray, other_M: np.ndarray, groups: tuple[Sequence[str], Sequence[str]]) -> Estimate:
+    """The share of ones in `one_N` less that in `other_M`, two sets of rows: Newcombe's hybrid score interval.
+
+    (Statistics in Medicine 17:873, 1998, method 10.) Where rows share a group, by drawing groups again.
+    """
+    n, m = len(one_N), len(other_M)
+    value = float(one_N.mean() - other_M.mean())
+    if len(set(groups[0])) < n or len(set(groups[1])) < m:
+        drawn_R = draws(one_N, np.ones(n), groups[0]) - draws(other_M, np.ones(m), groups[1], SEED + 1)
+        return estimate(value, drawn_R, n)
+    (one, other) = (float(one_N.mean()), float(other_M.mean()))
+    (low_1, high_1), (low_2, high_2) = wilson(float(one_N.sum()), n), wilson(float(other_M.sum()), m)
+    low = value - ((one - low_1) ** 2 + (high_2 - other) ** 2) ** 0.5
+    high = value + ((high_1 - one) ** 2 + (other - low_2) ** 2) ** 0.5
+    return Estimate(value=round(value, 5), low=round(low, 5), high=round(high, 5), n=n)

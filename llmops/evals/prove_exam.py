@@ -23,7 +23,7 @@ from llmops.store.workspace import Workspace
 
 TONE = Classify(question="Good or bad?", labels=LABELS)
 STOCK = "the day is near the lake and the town is near the hill . a boat takes the lamp to the door"
-SEEDS: dict[Size, int] = {"ci": 5, "soak": 25}
+SEEDS: dict[Size, int] = {"ci": 5, "soak": 20}
 LOWEST_AUC = 0.95
 LOWEST_SPEARMAN = 0.9
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from llmops.core.context import silent
 from llmops.core.forgetting import Ability
 from llmops.core.proof import CheckResult, Size
-from llmops.evals.forgetting import forgotten, try_all
+from llmops.evals.forgetting import Material, forgotten, try_all
 from llmops.evals.prove_exam import LOWEST_AUC, auc
 from llmops.evals.prove_learner import copy_of, labelled, new_learner, sentences, teach, text
 from llmops.lm.model import LocalModel
@@ -24,7 +24,7 @@ GENERAL = ("general text",)
 def forgetting_induced(size: Size) -> CheckResult:
     """Ten times the rate on narrow rows, against the rate itself: by how much general text costs more."""
     base = speaker()
-    texts = sentences(48, 99)
+    texts = Material(sentences(48, 99))
     lost = {by: [_change(base, texts, seed, by) for seed in range(SEEDS[size])] for by in (1, 10)}
     induced, benign = lost[10], lost[1]
     area = auc([-one.change.value for one in induced], [-one.change.value for one in benign])
@@ -43,7 +43,7 @@ def forgetting_induced(size: Size) -> CheckResult:
 
 def nothing_forgotten(size: Size) -> CheckResult:
     """The same model twice has forgotten nothing, and a model is not blamed for what it never could do."""
-    base, texts = new_learner(0), sentences(24, 99)
+    base, texts = new_learner(0), Material(sentences(24, 99))
     both = try_all(base, texts, silent), try_all(copy_of(base), texts, silent)
     abilities = forgotten(*both)
     wrong = [one.name for one in abilities if one.fate == "lost" or one.change.value != 0]
@@ -66,7 +66,7 @@ def speaker() -> LocalModel:
     return model
 
 
-def _change(base: LocalModel, texts: list[str], seed: int, by: int) -> Ability:
+def _change(base: LocalModel, texts: Material, seed: int, by: int) -> Ability:
     tuned = copy_of(base)
     teach(tuned, labelled(64, 20 + seed, by_rule=True), 20 + 4 * (seed % 3), RATE * by, seed)
     (ability,) = forgotten(try_all(base, texts, silent, GENERAL), try_all(tuned, texts, silent, GENERAL))

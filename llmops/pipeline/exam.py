@@ -47,9 +47,10 @@ def exam_of(report: str, at: Workspace) -> Exam | None:
 
 
 def learned(plan: Plan, at: Workspace) -> list[Row]:
-    """The training rows that the plan's steps learn from: those that are watched or too long are not."""
-    spared = {*plan.watched, *plan.left_out}
-    return [row for row in at.rows(plan.dataset, "train") if row.id not in spared]
+    """The training rows of the task that the plan learns from: those that are watched, too long or replayed apart."""
+    spared, replay = {*plan.watched, *plan.left_out}, plan.recipe.data.replay
+    rows = at.rows(plan.dataset, "train")
+    return [row for row in rows if row.id not in spared and not (replay and row.source == replay.source.from_)]
 
 
 def check_can_sit(subject: Subject, plan: Plan) -> None:

@@ -174,8 +174,9 @@ def evaluate_questions(
 ) -> EvalReport:
     """Ask a base, a run or a version questions made in Python; the suite is called `name`. The report is stored.
 
-    `asking` says how; or it is a function of your own, `mark(answer, question) -> number`, on generated answers.
-    `trusted` are files of yours that the scorer may run. Raises `RequestError` as `evaluate_suite` does.
+    `asking` says how, such as `Generate(scorer={"kind": "includes"})`; or it is a function of your own,
+    `mark(answer, question) -> number`, on generated answers. `trusted` are files of yours that the scorer may run.
+    Raises `RequestError` as `evaluate_suite` does.
     """
     from llmops.evals.scorers.named import pinned, scorer_of
     from llmops.evals.suite import question_suite

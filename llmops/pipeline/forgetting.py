@@ -13,11 +13,13 @@ from llmops.core.tasks import Continue
 from llmops.core.value import digest
 from llmops.pipeline.judge import report_of
 from llmops.pipeline.subjects import subject_of
+from llmops.pipeline.suites import suite_named
 from llmops.store.files import read_json, stored, write_json
 from llmops.store.workspace import Workspace
 
 FORGETTING = "forgetting.json"  # beside a report
 TEXTS = 48
+EXAM, QUESTIONS = "openbookqa", 100
 
 
 class GeneralText(NamedTuple):
@@ -36,17 +38,21 @@ def forgotten(ref: str, at: Workspace, texts: int = TEXTS) -> Forgetting:
 
     `texts` of general text are read at most. Raises `RequestError` where there is no tuned model.
     """
+    from llmops.evals.forgetting import Material, suggest, try_all
     from llmops.evals.forgetting import forgotten as compare
-    from llmops.evals.forgetting import suggest, try_all
     from llmops.planning.bases import open_model
 
     subject, plan, folder = subject_of(ref, at)
     if subject.kind != "tuned":
         raise RequestError(f"{subject.ref} is a {subject.kind} row, which had nothing to forget", "name a tuned one")
     source, read = general_text(plan, at, texts)
-    at.world.say(f"what was forgotten: {len(read):,} texts of {source}, instructions and refusals, by both models")
-    before = try_all(open_model(plan, None, at.world), read, at.world.track)
-    after = try_all(open_model(plan, folder, at.world), read, at.world.track)
+    _, questions = suite_named(EXAM, at, rows=QUESTIONS)
+    material = Material(read, questions)
+    at.world.say(
+        f"what was forgotten: {len(read):,} texts of {source}, {len(questions):,} questions of {EXAM}, and what to do"
+    )
+    before = try_all(open_model(plan, None, at.world), material, at.world.track)
+    after = try_all(open_model(plan, folder, at.world), material, at.world.track)
     abilities = compare(before, after)
     made = Forgetting(
         subject=subject,

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from llmops.core.comparison import Comparison, Pick
 from llmops.core.dataset import DatasetManifest
-from llmops.core.errors import RequestError
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Plan
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, Subject
 from llmops.core.tasks import Classify, Rate, Reply
 from llmops.core.version import ModelVersion, Promotion
+from llmops.pipeline.parity import certify
 from llmops.pipeline.subjects import fit_cheap_rows, measure, subject_of, suite_of
 from llmops.store.files import copy_files
 from llmops.store.workspace import Workspace
@@ -78,7 +79,11 @@ def pick(reports: Sequence[EvalReport]) -> Pick:
 
 
 def register(report_ref: str, at: Workspace) -> ModelVersion:
-    """Keep what a report measured as the next version of its recipe's name; what is kept already stays that version."""
+    """Keep what a report measured as the next version of its recipe's name, with its model card (`card.md`).
+
+    What is kept already stays that version.
+    """
+    from llmops.registry.card import write_card
     from llmops.registry.register import Origin
     from llmops.registry.register import register as keep
 
@@ -86,16 +91,20 @@ def register(report_ref: str, at: Workspace) -> ModelVersion:
     kept = [version for version in at.versions() if version.report == report.id]
     if kept:
         return kept[0]
+    origin = Origin(temperature=_temperature(report))
     if report.subject.kind == "tuned":
         run = at.run(report.subject.ref)
-        adapter = at.run_folder(run.id) / "adapter"
-        plan, files = at.get(Plan, run.plan), lambda out: copy_files(adapter, out)
-        return keep(at, plan, report, files, Origin(run.id, temperature=_temperature(report)))
-    plan = at.get(Plan, report.subject.ref)
-    fitted = fit_cheap_rows(plan, at)[0].get(report.subject.kind)
-    if fitted is None:
-        raise RequestError(f"a {report.subject.kind} row has no files of its own to keep", "register another report")
-    return keep(at, plan, report, fitted.save, Origin(temperature=_temperature(report)))
+        plan, adapter = at.get(Plan, run.plan), at.run_folder(run.id) / "adapter"
+        version = keep(at, plan, report, lambda out: copy_files(adapter, out), origin._replace(run=run.id))
+    else:
+        plan = at.get(Plan, report.subject.ref)
+        fitted = fit_cheap_rows(plan, at)[0].get(report.subject.kind)
+        if fitted is None:
+            what = f"a {report.subject.kind} row has no files of its own to keep"
+            raise RequestError(what, "register another report")
+        version = keep(at, plan, report, fitted.save, origin)
+    write_card(at, version)
+    return version
 
 
 def _temperature(report: EvalReport) -> float | None:
@@ -109,10 +118,16 @@ def _temperature(report: EvalReport) -> float | None:
 def promote(version_ref: str, at: Workspace, comparison: str | None = None, because: str | None = None) -> Promotion:
     """Let a version answer as production, on evidence: the comparison named, or one made now with who answers."""
     from llmops.registry.names import resolve
+    from llmops.registry.policy import lacks_certificate
     from llmops.registry.promote import promote as decide
 
     version = resolve(at, version_ref if ":" in version_ref else f"{version_ref}:{at.versions(version_ref)[-1].number}")
     evidence = at.get(Comparison, comparison) if comparison else evidence_for(version, at)
+    if lacks_certificate(at, version):
+        try:
+            certify(version.ref, at)
+        except LlmopsError as error:  # the gate refuses for want of it, and that is recorded
+            at.world.say(f"no parity certificate: {error.what}")
     return decide(at, version, evidence, because)
 
 

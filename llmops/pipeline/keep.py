@@ -38,6 +38,7 @@ def adopt(folder: Path, recipe: Recipe, at: Workspace) -> ModelVersion:
     from llmops.pipeline.make import plan, prepare
     from llmops.pipeline.subjects import measure
     from llmops.registry.adopt import take
+    from llmops.registry.card import write_card
     from llmops.registry.register import Origin, register
 
     with tempfile.TemporaryDirectory(prefix="llmops-adopt-") as scratch:
@@ -53,7 +54,9 @@ def adopt(folder: Path, recipe: Recipe, at: Workspace) -> ModelVersion:
         name = "-".join(sha256_folder(taken.folder).values())[:12]
         report = measure(Subject(kind="tuned", ref=f"adopted-{name}"), planned, taken.folder, at, planned)
         origin = Origin(adopted=folder.resolve().name)
-        return register(at, planned, report, lambda out: copy_files(taken.folder, out), origin)
+        version = register(at, planned, report, lambda out: copy_files(taken.folder, out), origin)
+        write_card(at, version)
+        return version
 
 
 def _effect(planned: Plan, adapter: Path, at: Workspace) -> float:

@@ -67,6 +67,7 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
     from llmops.lm.base import load_tokenizer
     from llmops.lm.render import Renderer
     from llmops.planning.bases import base_gguf, open_base
+    from llmops.registry.card import write_card
     from llmops.registry.export import version_gguf
     from llmops.registry.names import resolve
     from llmops.registry.register import CERTIFICATE
@@ -97,6 +98,7 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
             rows = [row for row in at.rows(version.dataset, "heldout") if row.messages][:ROWS]
             found = examine(chain, bare, rows, Path(scratch), at)
     write_json(kept, found.to_json())
+    write_card(at, version)
     return found
 
 

@@ -52,4 +52,14 @@ def look(
         start=read_start(*start, base.record) if start else None,
         row_tokens=[lesson.tokens for lesson in taught],
         learned_share=learned / max(1, sum(lesson.tokens for lesson in taught)),
+        shared_tokens=shared_beginning([lesson.examples[0].ids for lesson in taught]),
     )
+
+
+def shared_beginning(rows: Sequence[list[int]]) -> int:
+    """How many tokens all rows begin with: the first and last in order say it of all. One row shares with nobody."""
+    if len(rows) < 2:
+        return 0
+    low, high = min(rows), max(rows)
+    differ = (place for place, (one, other) in enumerate(zip(low, high, strict=False)) if one != other)
+    return next(differ, min(len(low), len(high)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llmops.core.method import FullTuning, LowRank, PromptTuning
+from llmops.core.method import IA3, DoRA, FullTuning, LowRank, PromptTuning
 from llmops.core.plan import Knobs
 from llmops.planning.cost import BaseShape
 
@@ -29,13 +29,19 @@ def by_autograd(shape: BaseShape, knobs: Knobs, tokens: int) -> int:
     The linear layers are frozen and keep nothing, but each LoRA keeps its input, lifted to float32: a copy of its own
     where the base is bfloat16 (q, k, v, gate, up: H each; out: A; down: I), else what the norm gave. A norm keeps its
     input in float32. Attention keeps q and the repeated k and v; the gate keeps itself, its activation and what it
-    multiplies. Plain attention keeps its probabilities in float32, and in bfloat16 once more.
+    multiplies. Plain attention keeps its probabilities in float32, and in bfloat16 once more. IA3 lifts what goes into
+    the way down, and keeps the keys and values that it scales; DoRA also keeps what the frozen layer gives and what the
+    adapter gives, the latter in float32. Full tuning keeps the inputs of its layers as they are.
     """
-    h, i, a = shape.hidden, shape.inner, shape.wide
+    h, i, a, k = shape.hidden, shape.inner, shape.wide, shape.narrow
     half = knobs.precision == "bfloat16"
     width = 2 if half else 4
     lifted = 4 * (5 * h + a + i) if half else 4 * (2 * h + a + i)
     flowing = width * (3 * a + 3 * i) + 4 * shape.norms
+    if isinstance(knobs.method, IA3):
+        lifted = 4 * i + 2 * width * k
+    if isinstance(knobs.method, DoRA):
+        lifted += (width + 4) * (a + 2 * k + 2 * h + 2 * i)
     scores = shape.heads * tokens * (4 + 2 * half) if knobs.attention == "eager" else width * a
     return tokens * (lifted + flowing + scores)
 

@@ -43,6 +43,7 @@ class Looked:
     heldout_ids: Sequence[str] = ()
     start: Start | None = None
     learned_share: float = 1.0  # of the tokens of a row, as a rule: what goes through the head
+    shared_tokens: int = 0  # with which every row begins: a pack reads them once
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wishes) -> Plan:
@@ -83,7 +84,9 @@ def plan(recipe: Recipe, manifest: DatasetManifest, looked: Looked, wishes: Wish
     decide.take("tracker", wishes.tracker, "none", "metrics.jsonl holds every number, and nothing leaves this machine")
     decide.take("seed", recipe.training.seed, 0, "")
     choices = {"method": method, "objective": objective}
-    knobs, memory = _fit_memory(decide, choices, looked, wishes, sorted(kept)[-batch:])
+    *shorter, longest = sorted(kept)[-batch:]
+    longest_rows = [*(max(0, tokens - looked.shared_tokens) for tokens in shorter), longest]
+    knobs, memory = _fit_memory(decide, choices, looked, wishes, longest_rows)
     return Plan(
         recipe=recipe,
         dataset=manifest.id,

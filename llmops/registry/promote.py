@@ -8,6 +8,7 @@ from llmops.core.comparison import Comparison
 from llmops.core.errors import LlmopsError, Refusal, RequestError
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, SubjectKind
 from llmops.core.version import ModelVersion, Promotion, RefusedPromotion
+from llmops.registry import policy
 from llmops.registry.names import answering
 from llmops.registry.register import verify
 from llmops.store.files import locked, read_json, stored
@@ -33,9 +34,9 @@ def promote(
 
     Evidence is a comparison of this version's own report, by the measure that decides, with what answers now (or,
     for the first of a name, with a cheap row no weaker than the best one on file), and a verdict of `better`, or
-    of `cannot tell` where the version is the cheaper of the two. Without evidence a `RefusedPromotion` is recorded
-    and `Refusal` raised, unless a person says why with `because`, which is recorded with their name. Files that
-    were changed since they were registered are refused whatever a person says.
+    of `cannot tell` where the version is the cheaper of the two; besides, every gate of `policy.yaml` must be open.
+    Else a `RefusedPromotion` is recorded and `Refusal` raised, unless a person says why with `because`, which is
+    recorded with their name. Files that were changed since they were registered are refused whatever a person says.
     """
     because = (because or "").strip() or None
     with locked(_lock(workspace, version.name)):
@@ -150,16 +151,24 @@ def _weigh(
     )
     if objection:
         return objection, ""
+    grounds, against = _grounds(comparison)
+    others = policy.objections(workspace, version, comparison)
+    said = "; ".join([*([against] if against else []), *others])
+    return (said or None), grounds
+
+
+def _grounds(comparison: Comparison) -> tuple[str, str | None]:
+    """(what speaks for the challenger by this comparison, what speaks against it)."""
     found, other = comparison.overall, f"{comparison.baseline.kind} ({comparison.baseline.ref})"
     numbers = f"{comparison.metric} {found.delta:+.4f} ({found.low:+.4f} to {found.high:+.4f}, n {found.n})"
     cheaper = comparison.challenger.cost < comparison.baseline.cost
     if comparison.verdict == "better":
-        return None, f"It is better than {other}: {numbers}."
+        return f"It is better than {other}: {numbers}.", None
     if comparison.verdict == "worse":
-        return f"it is worse than {other}: {numbers}", ""
+        return "", f"it is worse than {other}: {numbers}"
     if cheaper:
-        return None, f"It is cheaper than {other} and was not shown to be worse: {numbers}."
-    return f"it was not shown to be better than {other}, which costs no more: {numbers}", ""
+        return f"It is cheaper than {other} and was not shown to be worse: {numbers}.", None
+    return "", f"it was not shown to be better than {other}, which costs no more: {numbers}"
 
 
 def _beside_the_point(workspace: Workspace, version: ModelVersion, comparison: Comparison) -> str | None:

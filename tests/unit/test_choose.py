@@ -29,7 +29,7 @@ def held(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Held:
     folder = tmp_path_factory.mktemp("choose")
     recipe = tiny_recipe(tiny_base, write_csv(folder / "rows.csv", made_up_rows(240)), epochs=0.5)
     at = Workspace.find(folder / "workspace", environ={})
-    return recipe, at, choose(recipe, at, CONTEST.replace(bases=(recipe.base,)))
+    return recipe, at, choose(recipe, at, CONTEST.replace(bases=(recipe.base,), searches=1))
 
 
 def folder_of(at: Workspace, choice: Choice) -> Path:
@@ -40,7 +40,10 @@ def test_every_kind_plays_and_the_linear_row_wins(held: Held) -> None:
     _, _, choice = held
     kinds = [entry.entrant.kind for entry in choice.entries]
     assert kinds[:6] == ["majority", "tfidf", "frozen", "nearest", "zero_shot", "few_shot"]
-    assert kinds[6:] == ["tuned"] * 2
+    assert kinds[6:] == ["tuned"] * 3
+    assert [entry.entrant.name.partition("@")[0] for entry in choice.entries[6:]] == [
+        "lora-2", "prompt_tuning", "search-1",
+    ]  # fmt: skip
     assert choice.absent == {"word_list": "the recipe names none (baselines.word_list)"}
     assert choice.verdict.pick == "tfidf" and choice.entry("tfidf").heldout is not None
     assert choice.then.startswith("llmops register rp-")

@@ -19,7 +19,7 @@ from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, PromptReply, Source
 from llmops.core.tasks import Classify, Continue, Reply
 from llmops.data.canaries import canary_rows
-from llmops.evals import paired, prove_exam
+from llmops.evals import paired, prove_exam, prove_paired
 from llmops.evals.exam import examine as door
 from llmops.evals.exam.canaries import exposure_bits
 from llmops.evals.exam.twins import twins
@@ -175,6 +175,13 @@ def test_few_rows_without_a_change_are_no_certainty() -> None:
     assert down.value == -0.4 and down.high < -0.2
 
 
+def test_two_shares_are_told_apart_as_newcombe_tells_them() -> None:
+    # Newcombe 1998, table II, (a): 56/70 - 48/80 by method 10 is 0.0524 to 0.3339.
+    groups = [str(place) for place in range(80)]
+    found = paired.more_in(np.r_[np.ones(56), np.zeros(14)], np.r_[np.ones(48), np.zeros(32)], (groups[:70], groups))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+
+
 def test_rows_of_one_group_do_not_pass_for_many() -> None:
     values_N = np.repeat(np.random.default_rng(0).normal(0, 1, 10), 20)
     own = paired.weighed(values_N, np.ones(200), [str(place) for place in range(200)])
@@ -197,6 +204,20 @@ def test_the_exam_tells_a_rule_from_chance_and_exposure_follows_repeats() -> Non
     for check in prove_exam.CHECKS:
         found: CheckResult = check("ci")
         assert found.passed, f"{found.name}: {found.note}"
+
+
+def test_the_printed_intervals_hold_the_truth_and_one_that_ignores_groups_does_not(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for found in prove_paired.checks("ci", workspace):
+        assert found.passed, f"{found.name}: {found.note}"
+
+    def alone(values_N: np.ndarray, weights_N: np.ndarray, groups: list[str], seed: int) -> np.ndarray:
+        return paired.draws(values_N, weights_N, [str(place) for place in range(len(groups))], seed)
+
+    monkeypatch.setattr(prove_paired, "draws", alone)
+    monkeypatch.setitem(prove_paired.SIMULATIONS, "ci", 200)
+    assert not next(prove_paired.checks("ci", workspace)).passed
 
 
 def test_an_exam_that_takes_learning_for_understanding_fails_its_proof(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +265,7 @@ def test_a_run_is_examined_and_the_exam_lies_beside_its_report(
     assert run(["evaluate", "last", "--exam", "--json", "--workspace", str(workspace.root)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] in ("understood", "memorised", "cannot tell") and printed["id"].startswith("ex-")
-    assert run(["evaluate", "last", "--exam", "--workspace", str(workspace.root)]) == 0
+    assert run(["evaluate", "last", "--exam", "--rows", "24", "--workspace", str(workspace.root)]) == 0
     assert capsys.readouterr().out.startswith(printed["verdict"])
     assert run(["evaluate", "last", "--exam", "--forgetting", "--workspace", str(workspace.root)]) == 2
 

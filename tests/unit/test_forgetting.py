@@ -12,9 +12,10 @@ from llmops.core.findings import Estimate
 from llmops.core.forgetting import Ability, Forgetting
 from llmops.core.method import FullTuning
 from llmops.core.sources import Replay, Source
+from llmops.core.suites import make_question
 from llmops.data.recipes import apply_sets
 from llmops.evals import asked, prove_forgetting
-from llmops.evals.forgetting import TESTS, forgotten, suggest, try_all
+from llmops.evals.forgetting import TESTS, Material, forgotten, suggest, try_all
 from llmops.lm.scripted import ScriptedModel
 from llmops.pipeline import forgetting as verb
 from llmops.store.workspace import Workspace
@@ -69,14 +70,21 @@ def test_a_model_that_says_one_word_to_everything_has_lost_what_a_better_one_cou
         lambda prompt: GOOD.get(prompt[-1].content, "1. Tom, Dear Anna, print( sea moon\n2. 7?\n3. no!")
     )
     dull = ScriptedModel(lambda prompt: "positive", lambda prompt, reply: -2.0 * len(reply))
-    texts = [f"some general text, number {number}" for number in range(20)]
-    ledger = {one.name: one for one in forgotten(try_all(able, texts), try_all(dull, texts))}
+    texts = tuple(f"some general text, number {number}" for number in range(20))
+    questions = [
+        make_question(f"Question {number}:", (" right",), (" right", " wrong wrong"), group=str(number))
+        for number in range(30)
+    ]
+    material = Material(texts, questions)
+    ledger = {one.name: one for one in forgotten(try_all(able, material), try_all(dull, material))}
     assert list(ledger) == list(TESTS)
     assert ledger["instructions"].fate == ledger["general text"].fate == "lost"
     assert ledger["general text"].before == pytest.approx(1.0) and ledger["general text"].change.value < -1.5
     assert ledger["instructions"].examples[0].after == "positive"
     assert ledger["look-alikes"].fate != "lost"  # it answers them, in its way
-    again = forgotten(try_all(able, texts), try_all(able, texts))
+    assert ledger["multiple choice"].change.value == 0 and ledger["multiple choice"].n == 30
+    assert set(try_all(able, Material())) == set(TESTS) - {"general text", "multiple choice"}
+    again = forgotten(try_all(able, material), try_all(able, material))
     assert all(one.change.value == 0 and one.fate != "lost" for one in again)
     assert [one.fate for one in again if one.n < 30] == ["kept", "cannot tell", "cannot tell"]  # 12 rows show little
 
@@ -132,6 +140,8 @@ def test_a_run_has_its_ledger_beside_its_report(
     recipe = tiny_recipe(tiny_base, write_csv(tmp_path / "rows.csv", made_up_rows(80)), epochs=1)
     trained = pipeline.train(pipeline.plan(recipe, pipeline.prepare(recipe, workspace), workspace), workspace)
     monkeypatch.setattr(verb, "general_text", lambda plan, at, most: ("a text", ["one text", "another text"]))
+    asked = [make_question("It is", (" so",), (" so", " not so")), make_question("It was", (" so",), (" so", " hot"))]
+    monkeypatch.setattr(verb, "suite_named", lambda name, at, rows: (None, asked))
     ledger = pipeline.forgotten(trained.id, workspace)
     assert isinstance(ledger, Forgetting) and {one.name for one in ledger.abilities} == set(TESTS)
     assert verb.forgetting_of(pipeline.evaluate(trained.id, workspace).id, workspace) == ledger

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from pydantic import ValidationError
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
-from llmops.core.method import FullTuning, Training
+from llmops.core.method import IA3, DoRA, FullTuning, LoRA, Method, Training
 from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes, leaves
 from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, Source
 from llmops.core.tasks import Classify
 from llmops.planning.cost import BaseShape
+from llmops.planning.look import shared_beginning
 from llmops.planning.memory import memory_bytes, memory_terms
 from llmops.planning.plan import Looked, plan
 
@@ -126,3 +129,26 @@ def test_full_tuning_holds_every_weight_four_times() -> None:
     full = terms(knobs.replace(method=FullTuning()), [50] * 16)
     assert full["weights"] + full["trained"] == 16 * SHAPE.parameters
     assert terms(knobs, [50] * 16)["trained"] < full["trained"] / 100
+
+
+def test_a_beginning_that_every_row_shares_is_in_memory_once() -> None:
+    assert shared_beginning([[1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 9]]) == 2
+    assert shared_beginning([[1, 2], [1, 2]]) == 2
+    assert (shared_beginning([[1, 2]]), shared_beginning([])) == (0, 0)
+    apart = looked([200] * 100)
+    together = dataclasses.replace(apart, shared_tokens=100)
+    some, fewer = (plan(RECIPE, MANIFEST, one, Wishes()).memory_bytes_expected for one in (apart, together))
+    assert fewer < some
+
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def test_what_a_layer_keeps_follows_from_the_method() -> None:
+    def kept(method: Method) -> int:
+        recipe = RECIPE.replace(method=method, training=Training(precision="float32"))
+        seen = dataclasses.replace(looked([50] * 100), targets=TARGETS)
+        knobs = plan(recipe, MANIFEST, seen, Wishes()).knobs.replace(decoder="transformers")
+        return memory_terms(SHAPE, knobs, [50] * 4, 0.1)["activations"]
+
+    assert kept(IA3()) < kept(LoRA(rank=8)) == kept(FullTuning()) < kept(DoRA(rank=8))

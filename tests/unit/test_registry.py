@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from llmops.core.certificate import Certificate
 from llmops.core.comparison import Comparison
 from llmops.core.errors import LlmopsError, Refusal, RequestError
 from llmops.core.report import EvalReport
@@ -19,6 +20,7 @@ from llmops.experiments.compare import compare
 from llmops.registry.names import resolve
 from llmops.registry.promote import promote, rollback
 from llmops.registry.register import Origin, code_commit, register, verify
+from llmops.store.files import write_json
 from llmops.store.workspace import Workspace
 from tests.unit.sample_values import Clock, plan, report, share, workspace
 
@@ -43,9 +45,12 @@ def stored(home: Workspace, kind: str, right: int, **changes: object) -> EvalRep
 
 
 def version_of(home: Workspace, made: EvalReport, name: str = "tone") -> ModelVersion:
-    return register(
+    version = register(
         home, plan(name), made, write(made.id), Origin("20261123-tone-ab" if made.subject.kind == "tuned" else None)
     )
+    certificate = Certificate(version=version.ref, rows=1, positions=1, probes=1, stages=())
+    write_json(home.version_folder(version.ref) / "certificate.json", certificate.to_json())
+    return version
 
 
 def evidence(home: Workspace, baseline: EvalReport, challenger: EvalReport) -> Comparison:

@@ -13,8 +13,7 @@ import numpy as np
 
 from llmops.core.dataset import Row
 from llmops.core.exam import CopiedRow, Copying, Recital
-from llmops.evals.intervals import SEED
-from llmops.evals.paired import draws, estimate
+from llmops.evals.paired import change, more_in
 from llmops.lm.readings import Reading
 from llmops.lm.render import Renderer
 
@@ -43,25 +42,20 @@ def copying(
         for by, places in ((tuned, long_train), (base, long_train), (heldout, long_heldout))
     )
     own_N, before_N, control_M = (np.array([recites(reading) for reading in some]) for some in (own, before, control))
-    train_groups, heldout_groups = ([groups[0][place] for place in long_train], [groups[1][p] for p in long_heldout])
-    alike_R = draws(control_M, np.ones(len(control_M)), heldout_groups, SEED + 1)
-    excesses = {
-        "held out": (
-            own_N.mean() - control_M.mean(),
-            draws(own_N, np.ones(len(own_N)), train_groups, SEED) - alike_R,
-        ),
-        "base": (
-            (own_N - before_N).mean(),
-            draws(own_N - before_N, np.ones(len(own_N)), train_groups, SEED),
-        ),
-    }
-    value, drawn_R = min(excesses.values(), key=lambda one: float(one[0]))
+    own_groups, control_groups = (
+        [groups[0][place] for place in long_train],
+        [groups[1][place] for place in long_heldout],
+    )
+    excesses = (
+        more_in(own_N, control_M, (own_groups, control_groups)),
+        change(before_N, own_N, np.ones(len(own_N)), own_groups),
+    )
     return Copying(
         prefix_tokens=PREFIX_TOKENS,
         tuned_train=_recital(own),
         tuned_heldout=_recital(control),
         base_train=_recital(before),
-        excess=estimate(float(value), drawn_R, len(own_N)),
+        excess=min(excesses, key=lambda one: one.value),
     )
 
 

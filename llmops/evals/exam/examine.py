@@ -74,12 +74,13 @@ def set_paper(
     Raises `RequestError` where there are too few to say anything.
     """
     learned = [row for row in train if row.source != SOURCE and (row.label is not None) == isinstance(task, Classify)]
-    parts = [sorted(part, key=lambda row: digest(["exam", row.id]))[:rows] for part in (learned, heldout)]
+    parts = [sorted(part, key=lambda row: digest(["exam", row.id]))[: max(0, rows)] for part in (learned, heldout)]
     if min(map(len, parts)) < FEWEST_ROWS:
         what = f"{len(parts[0])} trained and {len(parts[1])} held-out rows are too few for an exam"
         raise RequestError(what, f"it needs {FEWEST_ROWS} of each: give more rows, or hold out more")
     drawn, unseen = parts
-    return Paper(task, drawn, unseen, twins(drawn, task, TWINS), twins(unseen, task, TWINS), canaries)
+    most = min(TWINS, max(FEWEST_TWINS, rows // 3))
+    return Paper(task, drawn, unseen, twins(drawn, task, most), twins(unseen, task, most), canaries)
 
 
 def sit(model: LocalModel, paper: Paper, track: Track = silent) -> Sheet:

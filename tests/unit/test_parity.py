@@ -1,0 +1,138 @@
+"""Weights move out and in: a certificate names the stage that broke, exports open elsewhere, adapters are adopted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmops import pipeline
+from llmops.core.certificate import Certificate, Check, Stage
+from llmops.core.context import Surroundings
+from llmops.core.dataset import Message
+from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.version import ModelVersion
+from llmops.lm.base import load_tokenizer
+from llmops.lm.modelfile import modelfile, turns_of
+from llmops.lm.render import Renderer
+from llmops.lm.toy_models import write_adapter, write_toy
+from llmops.pipeline import parity, prove_parity
+from llmops.pipeline.parity import Bare
+from llmops.registry.adopt import take
+from llmops.store.workspace import Workspace
+from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
+    with prove_parity._bare(tmp_path_factory.mktemp("bare"), "llama") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, ModelVersion, Path]:
+    """A workspace with a trained version of two labels in it, and the base."""
+    folder = tmp_path_factory.mktemp("lived")
+    at = Workspace.find(folder / "work", Surroundings(), environ={})
+    recipe = tiny_recipe(write_toy(folder / "base", "llama"), write_csv(folder / "rows.csv", made_up_rows(60)))
+    run = pipeline.train(pipeline.plan(recipe, pipeline.prepare(recipe, at), at), at)
+    return at, pipeline.register(pipeline.evaluate(run.id, at).id, at), folder / "base"
+
+
+def check(value: float, limit: float, at_least: bool = False) -> Check:
+    return Check(name="a thing", value=value, limit=limit, at_least=at_least)
+
+
+def test_the_first_broken_stage_is_named_with_its_figure() -> None:
+    good = Stage(name="merged", artefact="a", sha256="0", checks=(check(1, 2), check(3, 2, at_least=True)))
+    bad = Stage(name="converted", artefact="b", sha256="1", checks=(check(1, 2), check(5, 2)))
+    worse = Stage(name="served", artefact="c", sha256="2", checks=(check(9, 2),))
+    made = Certificate(version="tone:1", rows=1, positions=1, probes=1, stages=(good, bad, worse))
+    assert made.broken == bad
+    assert "breaks where it is converted: a thing is 5, and may be at most 2" in made.because
+    assert Certificate(version="tone:1", rows=1, positions=1, probes=1, stages=(good,)).broken is None
+
+
+@pytest.mark.parametrize("fault", ["another alpha", "another end token", "system prompt lost"])
+def test_a_fault_is_found_at_its_stage(fault: str, bare: Bare, tmp_path: Path) -> None:
+    stage, plant = prove_parity.FAULTS[fault]
+    folder = tmp_path / "fault"
+    chain = plant(prove_parity.export(folder, bare, 8, 100), bare, folder)
+    found = parity.examine(chain, bare, prove_parity.rows(8), folder, Workspace.find(tmp_path / "work", environ={}))
+    assert found.broken is not None
+    assert found.broken.name == stage
+
+
+def test_a_version_is_certified_once_and_its_card_says_so(lived: tuple[Workspace, ModelVersion, Path]) -> None:
+    at, version, _ = lived
+    made = pipeline.certify(version.ref, at)
+    assert made.broken is None, made.because
+    assert pipeline.certify(version.ref, at) == made
+    card = (at.version_folder(version.ref) / "card.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nbase_model: ")
+    assert made.because in card
+    assert all(sha256 in card for sha256 in version.files.values())
+
+
+@pytest.mark.parametrize("form", ["adapter", "safetensors", "gguf-f16", "gguf-q8_0", "ollama"])
+def test_an_export_is_whole_and_says_what_it_is(
+    form: str, lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path
+) -> None:
+    at, version, _ = lived
+    made = pipeline.export(version.ref, tmp_path / "out", form, at)  # type: ignore[arg-type]
+    assert set(made.files) == {path.name for path in (tmp_path / "out").iterdir()} - {"export.json"}
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["form"] == form
+    with pytest.raises(RequestError, match="not empty"):
+        pipeline.export(version.ref, tmp_path / "out", form, at)  # type: ignore[arg-type]
+
+
+def test_a_modelfile_renders_what_training_rendered(tmp_path: Path) -> None:
+    renderer = Renderer(load_tokenizer(write_toy(tmp_path, "llama")))
+    turns = turns_of(renderer)
+    talk = [
+        Message(role="user", content="hello"),
+        Message(role="assistant", content="yes"),
+        Message(role="user", content="no"),
+    ]
+    for messages in (talk[:1], talk, [Message(role="system", content="Be brief."), *talk]):
+        assert renderer.tokenizer.decode(renderer.prompt_ids(messages)) == turns.render(messages)
+    assert 'PARAMETER stop "<|im_end|>"' in modelfile(renderer, "a.gguf")
+
+
+def test_an_adapter_of_another_tool_is_adopted(lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path) -> None:
+    at, version, base = lived
+    folder = shutil.copytree(write_adapter(tmp_path / "made", base, 4, 1), tmp_path / "checkpoint-7")
+    (folder / "training_args.bin").write_bytes(b"\x80\x04a pickle that nobody opens")
+    recipe = tiny_recipe(base, write_csv(tmp_path / "rows.csv", made_up_rows(60)))
+    adopted = pipeline.adopt(folder, recipe, at)
+    assert (adopted.adopted, adopted.run, adopted.number) == ("checkpoint-7", None, version.number + 1)
+    assert set(adopted.files) == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_an_adapter_that_changes_nothing_is_refused(
+    lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    at, _, base = lived
+    folder = write_adapter(tmp_path / "made", base, 4, 1)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({name: one * ("lora_A" in name) for name, one in tensors.items()}, folder / "adapter_model.safetensors")
+    recipe = tiny_recipe(base, write_csv(tmp_path / "rows.csv", made_up_rows(60)))
+    with pytest.raises(LlmopsError, match="changes nothing"):
+        pipeline.adopt(folder, recipe, at)
+
+
+def test_a_pickle_and_a_folder_above_an_adapter_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "adapter_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(RequestError, match="pickle"):
+        take(tmp_path / "a", tmp_path / "out")
+    (tmp_path / "b" / "checkpoint-3").mkdir(parents=True)
+    (tmp_path / "b" / "checkpoint-3" / "adapter_config.json").write_text("{}")
+    with pytest.raises(RequestError) as refused:
+        take(tmp_path / "b", tmp_path / "out")
+    assert "checkpoint-3" in refused.value.fix
