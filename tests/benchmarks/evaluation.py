@@ -3,7 +3,7 @@
 The same prompts and weights in the same precision on both sides, each in a process of its own; loading is not counted,
 tokenisation is. SmolLM2-135M is asked OpenBookQA, PIQA and BoolQ, bare, behind 5 examples drawn for each question, and
 behind 5 fixed ones. Prints one JSON line a figure. Names of sets (`openbookqa/fixed`) as arguments measure only those,
-a number asks so many questions, `--bfloat16` measures in that precision. Seconds hold on an idle machine; seconds of all
+a number asks so many questions, `--bfloat16` measures in that precision. Seconds hold on an idle machine; those of all
 cores (`cpu_seconds`, with GOMP_SPINCOUNT=0) nearly hold on a busy one.
 """
 
