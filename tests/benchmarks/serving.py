@@ -32,7 +32,7 @@ COST = 1.05
 GOALS = {1: 5.5, 8: 9.0, 32: 15.0, 64: 15.0}
 # transformers serve says 16 tokens a second however many ask: more than these would take minutes.
 SLOW = {1: 3, 8: 8, 32: 32}
-MOST = {1: 6, 8: 24, 32: 64, 64: 128}
+MOST = {1: 4, 8: 16, 32: 48, 64: 64}
 
 
 @dataclass(frozen=True)
