@@ -55,7 +55,8 @@ def evidence(ups_a_N: Counts, n_a_N: Counts, ups_b_N: Counts, n_b_N: Counts) -> 
 def likelihood_ratio(ups_a_N: Counts, n_a_N: Counts, ups_b_N: Counts, n_b_N: Counts) -> Nats:
     """Nats by which two shares fit better than one, N; 0 where a's share is not below b's."""
     apart_N = _fit(ups_a_N, n_a_N) + _fit(ups_b_N, n_b_N) - _fit(ups_a_N + ups_b_N, n_a_N + n_b_N)
-    return np.where(ups_a_N * n_b_N < ups_b_N * n_a_N, apart_N, 0.0)
+    found_N: Nats = np.where(ups_a_N * n_b_N < ups_b_N * n_a_N, apart_N, 0.0)
+    return found_N
 
 
 def _fit(ups_N: Counts, n_N: Counts) -> Nats:
