@@ -51,7 +51,9 @@ def start(workspace: Workspace, version: ModelVersion, share: float, alpha: floa
                 because=because,
             )
         except ValueError as error:
-            raise RequestError(f"no canary goes by these numbers: {error}", "--share is above 0 and at most 0.5") from error
+            raise RequestError(
+                f"no canary goes by these numbers: {error}", "--share is above 0 and at most 0.5"
+            ) from error
         event = CanaryStarted(canary=canary, author=workspace.world.author, at=workspace.world.clock())
         workspace.ledger.append(event, name)
     return event
@@ -172,8 +174,9 @@ def judge(event: CanaryStarted, arms_N: Sequence[bool], ups_N: Sequence[bool]) -
     worse = first_crossing(*tried, *usual, canary.alpha)
     better = first_crossing(*usual, *tried, canary.alpha)
     control, challenger = canary.refs
-    arms = Arm(version=control, up=_last(usual[0]), n=_last(usual[1])), Arm(
-        version=challenger, up=_last(tried[0]), n=_last(tried[1])
+    arms = (
+        Arm(version=control, up=_last(usual[0]), n=_last(usual[1])),
+        Arm(version=challenger, up=_last(tried[0]), n=_last(tried[1])),
     )
     counts = f"thumbs: {arms[1].told()}, {arms[0].told()}"
     verdict, because = "cannot tell", f"{counts}; neither is shown to be better (alpha {canary.alpha:g})"
@@ -191,9 +194,7 @@ def _last(counts_N: np.ndarray) -> int:
     return int(counts_N[-1]) if len(counts_N) else 0
 
 
-def _thumbs(
-    workspace: Workspace, event: CanaryStarted, ended: CanaryEnded | None
-) -> tuple[list[bool], list[bool]]:
+def _thumbs(workspace: Workspace, event: CanaryStarted, ended: CanaryEnded | None) -> tuple[list[bool], list[bool]]:
     """(answered by the challenger?, up?) of each thumb since the start: of each person's on an answer the first.
 
     A later change of mind does not count: a stream that changes its past may not be tested at any time.
