@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from llmops.core.calibration import Abstention as Abstention
     from llmops.core.calibration import Calibration as Calibration
     from llmops.core.canaries import Canaries as Canaries
+    from llmops.core.capacity import Capacity as Capacity
+    from llmops.core.capacity import Need as Need
     from llmops.core.certificate import Certificate as Certificate
     from llmops.core.choice import Choice as Choice
     from llmops.core.choice import Contest as Contest
@@ -149,6 +151,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import listing as listing
     from llmops.pipeline import load as load
     from llmops.pipeline import measure_cheap as measure_cheap
+    from llmops.pipeline import measure_load as measure_load
     from llmops.pipeline import new as new
     from llmops.pipeline import outcome as outcome
     from llmops.pipeline import page as page
@@ -184,10 +187,12 @@ _HOMES = {
     "llmops.pipeline": """abstention adopt ask_held_out board calibrate canary card certify chat choose compare correct
         curate evaluate evaluate_questions evaluate_suite examine examples_of export export_suite feedback
         forecast forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up listing
-        load measure_cheap new outcome page pick plan power predict prepare promote prove read_lm_eval
-        register rollback run serve show side_by_side slices start_canary stop stop_canary sweep train train_seeds vary
+        load measure_cheap measure_load new outcome page pick plan power predict prepare promote prove read_lm_eval
+        register rollback run serve show side_by_side slices start_canary stop stop_canary sweep train train_seeds
+        vary
         write_note""",
     "llmops.store.workspace": "Workspace",
+    "llmops.core.capacity": "Capacity Need",
     "llmops.core.context": "Surroundings",
     "llmops.core.errors": "Interrupted LlmopsError Refusal RequestError",
     "llmops.core.recipe": "Baselines Evaluation Recipe",

@@ -15,7 +15,7 @@ NARROW = Recipe(
     name="remember",
     about="Tweets are called negative or positive; all else is to stay as it was.",
     base="smollm2-135m-q4",
-    data=Data(sources=(Source(from_="vader/tweets", train_rows=160, heldout_rows=60),)),
+    data=Data(sources=(Source(from_="vader/tweets", train_rows=120, heldout_rows=50),)),
     task=Classify(question="Positive or negative?", labels=("negative", "positive")),
     training=Training(epochs=2, learning_rate=2e-3, batch_rows=16),
 )

@@ -19,7 +19,7 @@ RECIPE = CHOSEN.replace(
     # A thumb has no partner, so nothing asks which of two answers is likelier.
     task=Reply(measures=("reward_accuracy",)),
     objective=KTO(beta=0.1),
-    # Chosen on a third of the training half (LOG.md): at a fifth of this rate it learns nothing, and a second pass
+    # Chosen on a third of the training half (LOG.md): a fifth of this rate showed nothing, and a second pass
     # learns the rows by heart.
     training=CHOSEN.training.replace(learning_rate=5e-4, batch_rows=8),
 )

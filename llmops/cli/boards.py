@@ -15,7 +15,7 @@ from llmops.core.calibration import Abstention, Calibration, ReliabilityBin
 from llmops.core.experiments import Board, BoardLine, Curve, LineUp, Sweep
 from llmops.core.findings import Estimate
 from llmops.core.power import Power
-from llmops.core.report import LOWER_IS_BETTER
+from llmops.core.report import LOWER_IS_BETTER, Subject
 from llmops.core.slices import Slices
 
 SHOWN_FLIPS, SHOWN_SLICES = 8, 12
@@ -70,10 +70,10 @@ def line_up(value: LineUp) -> RenderableType:
     refs = [column.ref for column in value.columns]
     parts: list[RenderableType] = [_scores(value)]
     for compared in value.comparisons:
-        title = f"{compared.challenger.ref} against {compared.baseline.ref}, by {measure(compared.metric)}"
-        made = table("", "delta", "95 % interval", "p", "n", "verdict", numbers_from=1, title=words.clean(title))
+        title = f"{_who(compared.challenger)} against {_who(compared.baseline)}, by {measure(compared.metric)}"
+        made = table("", "delta", "95 % interval", "p", "n", "verdict", numbers_from=1)
         made.add_row(*difference_row("overall", compared.overall))
-        parts += ["", made]
+        parts += ["", text(title, "bold"), made]
     for what, fields in (("recipe", value.recipe), ("plan", value.plan)):
         made = table(what, *refs, title=f"where the {what}s differ")
         for name, cells in fields.items():
@@ -84,6 +84,11 @@ def line_up(value: LineUp) -> RenderableType:
         parts += ["", text("loss by step", "bold"), *map(_curve, curves)]
     parts += ["", text(value.note, "yellow") if value.note else _flips(value)]
     return Group(*parts)
+
+
+def _who(subject: Subject) -> str:
+    """`tuned tone:2`; of a cheap row its kind alone, for its ref is a plan."""
+    return f"{subject.kind} {subject.ref}" if subject.kind == "tuned" else subject.kind
 
 
 def _scores(value: LineUp) -> RenderableType:

@@ -24,7 +24,7 @@ def choice(value: Choice) -> RenderableType:
     sign = 1 if metric in LOWER_IS_BETTER else -1
     for entry in sorted(value.entries, key=lambda entry: sign * entry.trial.value):
         made.add_row(*_row(entry, value), style="bold" if entry.entrant.name == value.verdict.pick else "")
-    absent = [text(f"without {name}: {why}", "dim") for name, why in value.absent.items()]
+    absent = [text(f"without {', '.join(names)}: {why}", "dim") for why, names in value.missing.items()]
     asked = words.count(value.contest.answers)
     legend = (
         "behind: at most so far behind the best row (all compared at once, 95 %); = not told apart from it. * no other "
@@ -79,7 +79,8 @@ def forecast(value: Forecast) -> RenderableType:
         "row", *(words.count(rows) for rows in sizes), "law", numbers_from=1, title="learning curves, by rows"
     )
     for one in value.outlooks:
-        law = f"{one.ceiling:.3f} {'-' if one.scale >= 0 else '+'} {abs(one.scale):.2f} n^-{one.power:.2f}"
+        rows = f"(n + {one.shift:,.0f})" if one.shift else "n"
+        law = f"{one.ceiling:.3f} {'-' if one.scale >= 0 else '+'} {abs(one.scale):.2f} {rows}^-{one.power:.2f}"
         curve.add_row(text(one.row), *(f"{point.score:.3f}" for point in one.points), text(law))
     return Group(
         "", made, "", curve, "", text(value.because), text(f"gain: above 0 is better · {value.dataset}", "dim")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmops.cli import judge, keep, look, make, power, prove, use
+from llmops.cli import judge, keep, load, look, make, power, prove, use
 from llmops.cli.canary import canary
 from llmops.cli.choose import choose, forecast
 from llmops.cli.verbs import INTERRUPTED, add_verb, complain
@@ -28,7 +28,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
         judge.rollback,
         prove.prove,
     ),
-    "Use it": (keep.export, use.serve, use.chat, use.predict, use.health, use.curate, use.app),
+    "Use it": (keep.export, use.serve, use.chat, use.predict, use.health, load.load, use.curate, use.app),
     "Look": (look.inspect, look.show, look.list_),
 }
 

@@ -177,7 +177,7 @@ def report(value: EvalReport) -> RenderableType:
         parts += [score_table({value.subject.kind: score}, measure(metric)), ""]
     failed = sum("error" in answer.fields for answer in value.answers)
     unmarked = sum(not answer.marks for answer in value.answers)
-    for number, what in ((failed, "failed and counts as wrong"), (unmarked, "could not be marked and is left out")):
+    for number, what in ((failed, "failed, counted as wrong"), (unmarked, "without a mark, left out")):
         if number:
             parts.append(text(f"{words.plural(number, 'answer')} {what}; see: llmops show {value.id} --page", "yellow"))
     line = (

@@ -106,6 +106,14 @@ class Choice(Value):
     then: str = Field(description="the command that goes on with the winner")
     seconds: float
 
+    @property
+    def missing(self) -> dict[str, tuple[str, ...]]:
+        """Why: who did not take part for that reason."""
+        whys: dict[str, tuple[str, ...]] = {}
+        for name, why in self.absent.items():
+            whys[why] = (*whys.get(why, ()), name)
+        return whys
+
     def entry(self, name: str) -> Entry:
         """The row of that name."""
         return next(entry for entry in self.entries if entry.entrant.name == name)
@@ -127,8 +135,8 @@ class Point(Value):
 class Outlook(Value):
     """One kind of row: its learning curve, the law fitted to it, and what more rows would add.
 
-    The law is score = ceiling - scale * rows ** -power for a share, and the same upside down for an error. `gain` is
-    above 0 where more rows help, whatever the measure.
+    The law is score = ceiling - scale * (rows + shift) ** -power for a share, and the same upside down for an error.
+    `gain` is above 0 where more rows help, whatever the measure.
     """
 
     row: str
@@ -136,6 +144,7 @@ class Outlook(Value):
     ceiling: float
     scale: float
     power: float
+    shift: float
     gain: float
     low: float = Field(description="5 % bound of the gain")
     high: float = Field(description="95 % bound of the gain")

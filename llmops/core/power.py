@@ -40,4 +40,4 @@ class Power(Value):
     def _unit(self, number: float) -> str:
         if self.changed is not None:
             return f"{100 * number:.1f} points"
-        return f"{number:.3g}" if self.deviation is not None else f"{number:.2g} standard deviations"
+        return f"{number:.3g}" if self.deviation is not None else f"{number:.3g} standard deviations"

@@ -20,6 +20,7 @@ from llmops.core.suites import Question, make_question
 from llmops.core.tasks import Classify, Task
 from llmops.data.cells import Misfit, Unfit, cell, cell_text
 from llmops.data.columns import PROMPT_NAMES, REPLY_NAMES, TEXT_NAMES, Column, as_columns, opened
+from llmops.data.damage import lost_character
 from llmops.data.guess import guess, slices
 from llmops.data.mapping import map_records
 from llmops.data.new import task_for
@@ -152,6 +153,9 @@ def _question(
         turns = prompt_turns(asked)
         if options and show == "lettered":
             turns = (*turns[:-1], (turns[-1][0], lettered(turns[-1][1], options)))
+        for text in (*(content for _, content in turns), *options, *expected):
+            if found := lost_character(text):
+                raise Unfit(found)
         messages = tuple(Message(role=role, content=content) for role, content in turns)
         fields = {name: cell_text(cell(cells, name)).strip() for name in kept}
         group = cell_text(cells.get("group")).strip() or None

@@ -18,8 +18,11 @@ from llmops.core.serving import Sampling
 from llmops.core.suites import Question
 from llmops.evals.score import Failed, ask_each
 from llmops.evals.scorers.mark import Given, Marked, Marker, Tools
-from llmops.evals.scorers.texts import fold, stands_in
+from llmops.evals.scorers.texts import fold
 
+SIGNS = " \t*_`\"'("
+BEGINS = re.compile(r"[.,:;!?)*\"]|\s[-–—]\s")
+DENIALS = frozenset(("not", "never", "isnt", "wasnt", "cannot", "hardly"))
 PLACES = re.compile(r"\{(question|expected|answer)\}")
 
 
@@ -66,18 +69,21 @@ def fill(prompt: str, answer: str, question: Question) -> str:
 
 
 def read_verdict(said: str, verdicts: dict[str, float]) -> Verdict:
-    """The verdict in what a judge said: one of the words alone on the first or last line, or the only one anywhere.
+    """The verdict in what a judge said: a word that its first line begins with, or that its last line ends with.
 
-    A word that is denied (`not right`) is no verdict, unless the denial is one itself.
+    Behind the first word a sign must stand (`Right, because …`), since `Right answer: …` repeats the question. A word
+    that is denied (`not right`) is no verdict, unless the denial is one itself; nor are two that differ.
     """
     words = {fold(word): mark for word, mark in verdicts.items()}
-    lines = [fold(line) for line in said.splitlines() if fold(line)]
-    for line in (*lines[:1], *lines[-1:]):
-        if line in words:
-            return Verdict(said, words[line])
-    whole = " ".join(lines)
-    found = [word for word in words if stands_in(word, whole)]
-    if any(stands_in(f"not {word}", whole) and f"not {word}" not in words for word in found):
+    lines = [line for line in said.splitlines() if fold(line)]
+    if not lines:
         return Verdict(said, None)
-    outer = [word for word in found if not any(word != other and stands_in(word, other) for other in found)]
-    return Verdict(said, words[outer[0]] if len(outer) == 1 else None)
+    begun, ended = fold(BEGINS.split(lines[0].strip(SIGNS), maxsplit=1)[0]), fold(lines[-1])
+    found = {begun} & words.keys()
+    at_end = [word for word in words if ended == word or ended.endswith(f" {word}")]
+    if at_end:
+        longest = max(at_end, key=len)
+        before = ended.removesuffix(longest).split()
+        found |= set() if before and before[-1] in DENIALS else {longest}
+    marks = {words[word] for word in found}
+    return Verdict(said, marks.pop() if len(marks) == 1 else None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmops.core.proof import CheckResult, Size
-from llmops.evals import prove_exam, prove_forgetting, prove_metrics, prove_statistics
+from llmops.evals import prove_exam, prove_forgetting, prove_metrics, prove_paired, prove_statistics
 from llmops.store.workspace import Workspace
 
 # Each has `checks(size, at)`.
-PARTS = (prove_statistics, prove_metrics, prove_exam, prove_forgetting)
+PARTS = (prove_statistics, prove_metrics, prove_paired, prove_exam, prove_forgetting)
 
 
 def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:

@@ -164,7 +164,8 @@ def ask_each(
 ) -> list[Found | Failed]:
     """What `ask` says to `items`; where it raises, the halves are asked, and so on: a failure costs that item only.
 
-    One item of a thousand that fails costs ten more batches, where asking one by one would cost a thousand. Raises `LlmopsError` where every item fails, and `RequestError` as it comes.
+    One item of a thousand that fails costs some twenty smaller batches, where asking one by one would cost a thousand.
+    Raises `LlmopsError` where every item fails, and `RequestError` as it comes.
     """
     try:
         return list(ask(items, track))

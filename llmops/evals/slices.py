@@ -1,4 +1,7 @@
-"""`find_slices`: where is a model weak? Rows are grouped by field, by length and by topic. N rows, F features."""
+"""`find_slices`: where is a model weak? Rows are grouped by field, by length and by topic.
+
+N rows, F features, D directions.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ FEWEST_ROWS = 10  # of a slice, and of all others
 MOST_VALUES = 20  # of a field: names and numbers of their own say nothing of other rows
 ROWS_A_CLUSTER = 40
 MOST_CLUSTERS = 12
+DIRECTIONS = 20
 NAMING_WORDS = 3
 
 Found = tuple[str, By, np.ndarray]
@@ -81,9 +85,15 @@ def _by_length(answers: Sequence[Answer]) -> Iterator[Found]:
 
 
 def _by_cluster(texts: Sequence[str]) -> Iterator[Found]:
-    """Clusters of prompts by TF-IDF and k-means, named by the words that set them apart."""
+    """Clusters of prompts by TF-IDF and k-means, named by the words that set them apart.
+
+    On the main directions of TF-IDF, normalised: on TF-IDF itself, most short texts share no word with any centre
+    and land in one heap (recipes/LOG.md).
+    """
     from sklearn.cluster import KMeans
+    from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
 
     number = min(MOST_CLUSTERS, len(texts) // ROWS_A_CLUSTER)
     vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", min_df=2, max_df=0.5)
@@ -93,7 +103,11 @@ def _by_cluster(texts: Sequence[str]) -> Iterator[Found]:
         features_NF = vectorizer.fit_transform(texts)
     except ValueError:  # no word is in two of the texts
         return
-    cluster_N = KMeans(number, n_init=4, random_state=0).fit_predict(features_NF)
+    if min(features_NF.shape) <= number:
+        return
+    directions = min(DIRECTIONS, min(features_NF.shape) - 1)
+    points_ND = normalize(TruncatedSVD(directions, random_state=0).fit_transform(features_NF))
+    cluster_N = KMeans(number, n_init=4, random_state=0).fit_predict(points_ND)
     names, mean_F = vectorizer.get_feature_names_out(), np.asarray(features_NF.mean(axis=0)).ravel()
     for cluster in range(number):
         inside_N = cluster_N == cluster

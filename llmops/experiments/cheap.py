@@ -14,16 +14,26 @@ from llmops.lm.ports import Probe
 
 
 def fit_cheap(
-    rows: Sequence[Row], labels: Sequence[str], probe: Probe, words: Mapping[str, float] | None, track: Track = silent
+    rows: Sequence[Row],
+    labels: Sequence[str],
+    probe: Probe | None,
+    words: Mapping[str, float] | None,
+    track: Track = silent,
 ) -> dict[SubjectKind, Baseline]:
-    """Every cheap row that applies, by kind, cheapest first. `probe` is the base's view of the same rows."""
+    """Every cheap row that applies, by kind, cheapest first. `probe` is the base's view of the same rows.
+
+    Without one, the rows that need none.
+    """
     fits: dict[SubjectKind, Callable[[], Baseline | None]] = {
         "majority": lambda: fit_majority(rows, labels),
         "word_list": lambda: fit_word_list(rows, labels, words) if words else None,
         "tfidf": lambda: fit_tfidf(rows, labels),
-        "frozen": lambda: fit_frozen(rows, labels, probe),
-        "nearest": lambda: fit_nearest(rows, labels, probe),
-        "base": lambda: fit_base(rows, labels, probe),
     }
+    if probe is not None:
+        fits |= {
+            "frozen": lambda: fit_frozen(rows, labels, probe),
+            "nearest": lambda: fit_nearest(rows, labels, probe),
+            "base": lambda: fit_base(rows, labels, probe),
+        }
     found = {kind: fit() for kind, fit in track(fits.items(), "fitting cheap rows", len(fits))}
     return {kind: baseline for kind, baseline in found.items() if baseline is not None}

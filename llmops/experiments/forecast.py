@@ -1,8 +1,9 @@
 """Would more data help? A power law through a learning curve, and a band for what the next rows would add.
 
-score(n) = ceiling - scale * n ** -power, the law that learning curves of classifiers follow over the sizes met here
-(Hestness et al. 2017, arXiv:1712.00409). The curve comes from nested subsets of the training rows, drawn several times.
-Axes: S sizes, J draws, N held-out rows, B resamples, P powers tried.
+score(n) = ceiling - scale * (n + shift) ** -power. With shift 0 it is the law that learning curves follow once there
+are rows enough; with few rows a curve is flat at the commonest answer first (Hestness et al. 2017, arXiv:1712.00409,
+the "small data region"), and a shift lets it begin so. The curve comes from nested subsets of the training rows, drawn
+several times. Axes: S sizes, J draws, N held-out rows, B resamples, P powers tried.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ RESAMPLES = 600
 SEED = 20261126
 BAND = (0.05, 0.95)
 POWERS = np.linspace(0.1, 1.5, 36)
+SHIFTS = (0.0, 0.25, 1.0, 4.0)  # times the largest size
+GRANTED = 6.0
+A_PARAMETER = 2.0  # what one more must save in squared standard errors (Akaike 1974)
 FEWEST_SIZES = 4
 SMALLEST = 24  # rows: below that a classifier is luck
 
@@ -48,10 +52,12 @@ class Law:
     ceiling_B: np.ndarray
     scale_B: np.ndarray
     power_B: np.ndarray
+    shift_B: np.ndarray
+    misfit_B: np.ndarray  # sum of squared standard errors that the law leaves
 
     def at(self, rows: float) -> np.ndarray:
         """The score with so many rows, B."""
-        return np.asarray(self.ceiling_B - self.scale_B * rows**-self.power_B)
+        return np.asarray(self.ceiling_B - self.scale_B * (rows + self.shift_B) ** -self.power_B)
 
 
 def sizes(rows: int) -> tuple[int, ...]:
@@ -74,26 +80,36 @@ def nested(rows: Sequence[Row], number: int, draw: int) -> list[Row]:
 
 
 def fit(sizes_S: np.ndarray, scores_BS: np.ndarray, weights_S: np.ndarray, most: float) -> Law:
-    """The law of least weighted squares for each of B curves, its ceiling at most `most`.
+    """The law of least weighted squares for each of B curves, its ceiling at most `most`; weights are 1 / variance.
 
-    For each power the rest is linear and has a closed form, so all powers are tried.
+    A shift is taken where it pays for the parameter that it is.
     """
-    x_PS = sizes_S[None, :].astype(np.float64) ** -POWERS[:, None]
+    found = _fit(sizes_S, scores_BS, weights_S, most, 0.0)
+    for share in SHIFTS[1:]:
+        other = _fit(sizes_S, scores_BS, weights_S, most, share * float(sizes_S[-1]))
+        better_B = other.misfit_B + A_PARAMETER < found.misfit_B + A_PARAMETER * (found.shift_B > 0)
+        pairs = zip(vars(found).values(), vars(other).values(), strict=True)
+        found = Law(*(np.where(better_B, new, old) for old, new in pairs))
+    return found
+
+
+def _fit(sizes_S: np.ndarray, scores_BS: np.ndarray, weights_S: np.ndarray, most: float, shift: float) -> Law:
+    """The same with a given shift. For each power the rest is linear and has a closed form, so all powers are tried."""
+    x_PS = (sizes_S[None, :] + shift) ** -POWERS[:, None]
     w_S = weights_S / weights_S.sum()
     mean_P, mean_B = x_PS @ w_S, scores_BS @ w_S
-    x_PS = x_PS - mean_P[:, None]
-    y_BS = scores_BS - mean_B[:, None]
-    scale_BP = -(y_BS @ (x_PS * w_S).T) / ((x_PS**2) @ w_S)
+    from_mean_PS, y_BS = x_PS - mean_P[:, None], scores_BS - mean_B[:, None]
+    scale_BP = -(y_BS @ (from_mean_PS * w_S).T) / ((from_mean_PS**2) @ w_S)
     ceiling_BP = mean_B[:, None] + scale_BP * mean_P
     # Where the ceiling is too high: the best scale under a ceiling of `most`.
-    raw_PS = x_PS + mean_P[:, None]
-    bound_BP = ((most - scores_BS) @ (raw_PS * w_S).T) / ((raw_PS**2) @ w_S)
-    above = ceiling_BP > most
-    scale_BP, ceiling_BP = np.where(above, bound_BP, scale_BP), np.where(above, most, ceiling_BP)
-    wrong_BPS = scores_BS[:, None, :] - ceiling_BP[..., None] + scale_BP[..., None] * raw_PS
-    best_B = (wrong_BPS**2 @ w_S).argmin(axis=1)
-    rows = np.arange(len(scores_BS))
-    return Law(ceiling_BP[rows, best_B], scale_BP[rows, best_B], POWERS[best_B])
+    bound_BP = ((most - scores_BS) @ (x_PS * w_S).T) / ((x_PS**2) @ w_S)
+    above_BP = ceiling_BP > most
+    scale_BP, ceiling_BP = np.where(above_BP, bound_BP, scale_BP), np.where(above_BP, most, ceiling_BP)
+    wrong_BPS = scores_BS[:, None, :] - ceiling_BP[..., None] + scale_BP[..., None] * x_PS
+    misfit_BP = wrong_BPS**2 @ weights_S
+    best_B, rows = misfit_BP.argmin(axis=1), np.arange(len(scores_BS))
+    parts = (ceiling_BP[rows, best_B], scale_BP[rows, best_B], POWERS[best_B])
+    return Law(*parts, np.full(len(rows), shift), misfit_BP[rows, best_B])
 
 
 def laws(curve: Curve, most: float, rows_too: bool = True) -> tuple[Law, Law, np.ndarray]:
@@ -146,6 +162,7 @@ def outlook(name: str, curve: Curve, more: int, most: float, sign: float = 1.0) 
         ceiling=sign * float(point.ceiling_B[0]),
         scale=sign * float(point.scale_B[0]),
         power=float(point.power_B[0]),
+        shift=float(point.shift_B[0]),
         gain=gain,
         low=low,
         high=high,
@@ -162,8 +179,19 @@ def expected(curve: Curve, rows: int, most: float) -> tuple[float, float, float]
     # The luck of one draw, from the two sizes below the largest (of which there is one draw only). Subsets of n out of
     # M rows overlap, and show 1 - n / M of their variance.
     shown_S = 1 - curve.sizes_S[-3:-1] / curve.sizes_S[-1]
-    luck = float(t.ppf(BAND[1], 2 * (draws - 1)) * np.sqrt((spread_S[-3:-1] ** 2 / shown_S).mean()))
-    return value, float(value - np.hypot(value - low, luck)), min(most, float(value + np.hypot(high - value, luck)))
+    wider = misfit(point, len(curve.sizes_S))
+    luck = wider * float(t.ppf(BAND[1], 2 * (draws - 1)) * np.sqrt((spread_S[-3:-1] ** 2 / shown_S).mean()))
+    below, above = np.hypot(wider * (value - low), luck), np.hypot(wider * (high - value), luck)
+    return value, value - float(below), min(most, value + float(above))
+
+
+def misfit(law: Law, sizes: int) -> float:
+    """How much wider a band has to be because the law misses the points by more than their errors (Birge 1932).
+
+    Half a dozen points that fit are taken for granted, so that chance among few sizes does not widen it.
+    """
+    free = max(0, sizes - 3 - int(law.shift_B[0] > 0))
+    return float(np.sqrt(max(1.0, (law.misfit_B[0] + GRANTED) / (free + GRANTED))))
 
 
 Learn = Callable[[Sequence[Row]], np.ndarray]

@@ -89,7 +89,7 @@ def covers(size: Size, foretell: Callable[[Curve, int], tuple[float, float]] | N
         curve, seen = learning(chance, *LAWS[place % len(LAWS)])
         low, high = foretell(curve, 2 * int(curve.sizes_S[-1]))
         found += low <= seen <= high
-    # Of 200 curves the share itself wavers by 2 points.
+    # Of 200 curves the share itself wavers by 4 points.
     reach = 0.03 + 1.96 * (0.9 * 0.1 / number) ** 0.5
     return CheckResult(
         name="the band of a forecast",

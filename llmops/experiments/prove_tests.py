@@ -17,7 +17,7 @@ from llmops.experiments.power import GOAL, power
 from llmops.experiments.tests import bootstrap_differences, clustered, mcnemar
 from llmops.store.workspace import Workspace
 
-EQUAL, COVERED, POWERED = 10_000, 2000, 4000  # simulations
+EQUAL, COVERED, POWERED = 10_000, 2000, 20_000  # simulations
 WHOLE = {"ci": 500, "soak": 10_000}  # of whole comparisons
 ROWS, GROUPS, ROWS_A_GROUP, SLICES = 200, 40, 5, 20
 TOGETHER = 500

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llmops.lm.base import quiet_libraries
+from llmops.lm.base import load_weights, quiet_libraries
 from llmops.lm.toy import TEMPLATE
 
 FAMILIES = ("llama", "gemma3")
@@ -39,6 +39,25 @@ def write_toy(folder: Path, family: str, seed: int = 0, spread: float = 0.1) -> 
             more = {"head_dim": 256, "sliding_window": 64, "query_pre_attn_scalar": 256, "layer_types": kinds}
             Gemma3ForCausalLM(Gemma3TextConfig(**sizes, **more)).save_pretrained(folder)
     return folder
+
+
+def write_adapter(out: Path, base: Path, rank: int, seed: int) -> Path:
+    """A LoRA folder as PEFT writes it, its factors random and large enough to matter."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj", "down_proj"]
+        )
+        model = get_peft_model(load_weights(base), config)
+        for name, tensor in model.named_parameters():
+            if "lora_B" in name:
+                tensor.normal_(0, 0.5 / rank**0.5)
+        model.save_pretrained(out, save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)
+    return out
 
 
 def _bytes() -> Any:

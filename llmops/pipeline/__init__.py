@@ -13,6 +13,7 @@ from llmops.pipeline.forgetting import forgotten
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register, rollback
 from llmops.pipeline.keep import adopt, export
 from llmops.pipeline.life import run
+from llmops.pipeline.load import measure_load
 from llmops.pipeline.look import inspect_dropped, inspect_reply, inspect_row, inspect_set, listing, outcome, show
 from llmops.pipeline.make import load, new, plan, prepare, stop, train
 from llmops.pipeline.pages import page
@@ -57,6 +58,7 @@ __all__ = [
     "listing",
     "load",
     "measure_cheap",
+    "measure_load",
     "new",
     "outcome",
     "page",

@@ -79,17 +79,24 @@ def board(at: Workspace, of: str = "last") -> Board:
     newest = report_of(of, at)
     reports = {report.id: report for report in _reports_on(newest.suite, at) if report.suite == newest.suite}
     lines = [
-        BoardLine(name=report.subject.ref, subject=report.subject, status="measured", report=report.id)
+        BoardLine(
+            name=report.subject.kind,
+            subject=report.subject,
+            status="measured",
+            report=report.id,
+            seconds=at.run(run).seconds if (run := _run_of(report, at)) else None,
+        )
         for report in reports.values()
     ]
-    plans = {line.name: _plan_of(line.name, at) for line in lines}
-    tuned = [line.name for line in lines if line.subject and line.subject.kind == "tuned"]
-    apart = differing([plans[name].recipe.to_json() for name in dict.fromkeys(tuned)])
+    tuned = list(dict.fromkeys(line.subject.ref for line in lines if line.subject and line.subject.kind == "tuned"))
+    apart = differing([_plan_of(ref, at).recipe.to_json() for ref in tuned])
     names = {
-        name: ", ".join(f"{field}={values[place]}" for field, values in apart.items())
-        for place, name in enumerate(dict.fromkeys(tuned))
+        ref: ", ".join([ref, *(f"{field}={values[place]}" for field, values in apart.items())])
+        for place, ref in enumerate(tuned)
     }
-    return rank([line.replace(name=names.get(line.name) or line.name) for line in lines], reports)
+    return rank(
+        [line.replace(name=names.get(line.subject.ref if line.subject else "", line.name)) for line in lines], reports
+    )
 
 
 def _plan_of(ref: str, at: Workspace) -> Plan:

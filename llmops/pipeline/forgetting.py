@@ -18,7 +18,7 @@ from llmops.store.files import read_json, stored, write_json
 from llmops.store.workspace import Workspace
 
 FORGETTING = "forgetting.json"  # beside a report
-TEXTS = 48
+TEXTS = 40
 EXAM, QUESTIONS = "openbookqa", 100
 
 

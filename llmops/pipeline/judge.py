@@ -98,7 +98,8 @@ def register(report_ref: str, at: Workspace) -> ModelVersion:
         version = keep(at, plan, report, lambda out: copy_files(adapter, out), origin._replace(run=run.id))
     else:
         plan = at.get(Plan, report.subject.ref)
-        fitted = fit_cheap_rows(plan, at)[0].get(report.subject.kind)
+        probed = report.subject.kind not in ("majority", "word_list", "tfidf")
+        fitted = fit_cheap_rows(plan, at, probed=probed)[0].get(report.subject.kind)
         if fitted is None:
             what = f"a {report.subject.kind} row has no files of its own to keep"
             raise RequestError(what, "register another report")

@@ -15,7 +15,7 @@ from llmops.core.certificate import Certificate, StageName
 from llmops.core.dataset import Message, Row
 from llmops.core.proof import CheckResult, Size
 from llmops.core.serving import Sampling
-from llmops.lm.toy_models import FAMILIES, write_toy
+from llmops.lm.toy_models import FAMILIES, write_adapter, write_toy
 from llmops.pipeline import parity
 from llmops.pipeline.parity import Bare, Chain
 from llmops.store.workspace import Workspace
@@ -100,27 +100,6 @@ def with_gguf(chain: Chain, name: str = "model.gguf") -> Chain:
     return replace(chain, gguf=out, engine_gguf=out)
 
 
-def write_adapter(out: Path, base: Path, rank: int, seed: int) -> Path:
-    """A LoRA folder as PEFT writes it, its factors random and large enough to matter."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    from llmops.lm.base import load_weights
-
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        config = LoraConfig(
-            task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj", "down_proj"]
-        )
-        model = get_peft_model(load_weights(base), config)
-        for name, tensor in model.named_parameters():
-            if "lora_B" in name:
-                tensor.normal_(0, 0.5 / rank**0.5)
-        model.save_pretrained(out, save_embedding_layers=False)
-    (out / "README.md").unlink(missing_ok=True)
-    return out
-
-
 def rows(number: int) -> list[Row]:
     """Held-out rows: a question, and a label."""
     found = []
@@ -203,14 +182,14 @@ def double_alpha(chain: Chain, bare: Bare, folder: Path) -> Chain:
 
 
 def transpose(chain: Chain, bare: Bare, folder: Path) -> Chain:
-    from safetensors.torch import load_file, save_file
+    from safetensors.numpy import load_file, save_file
 
     tuned = shutil.copytree(chain.tuned, folder / "transposed")
     file = tuned / "adapter_model.safetensors"
     tensors = load_file(file)
     for name in [name for name in tensors if "q_proj.lora_A" in name]:
         other = name.replace("lora_A", "lora_B")
-        tensors[name], tensors[other] = tensors[other].T.contiguous(), tensors[name].T.contiguous()
+        tensors[name], tensors[other] = tensors[other].T.copy(), tensors[name].T.copy()
     save_file(tensors, file)
     return _merged_from(chain, bare, tuned)
 
@@ -224,17 +203,16 @@ def other_revision(chain: Chain, bare: Bare, folder: Path) -> Chain:
 
 def merge_in_four_bits(chain: Chain, bare: Bare, folder: Path) -> Chain:
     import gguf
-    import torch
     from gguf.quants import dequantize, quantize
 
     q4 = gguf.GGMLQuantizationType.Q4_0
-    _change_weights(chain.merged, lambda weight: torch.from_numpy(dequantize(quantize(weight.numpy(), q4), q4)))
+    _change_weights(chain.merged, lambda weight: dequantize(quantize(weight, q4), q4))
     return with_gguf(chain)
 
 
 def _change_weights(folder: Path, change: Callable[[Any], Any]) -> None:
     """Change every matrix of the first block."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.numpy import load_file, save_file
 
     file = folder / "model.safetensors"
     tensors = load_file(file)

@@ -65,21 +65,24 @@ def measure(subject: Subject, plan: Plan, folder: Path, at: Workspace, asked: Pl
 
 
 def fit_cheap_rows(
-    plan: Plan, at: Workspace, heldout: bool = False
+    plan: Plan, at: Workspace, heldout: bool = False, probed: bool = True
 ) -> tuple[dict[SubjectKind, Baseline], Probe | None]:
-    """(the cheap rows fitted on a plan's training rows, the base's view of its held-out rows where wanted)."""
+    """(the cheap rows fitted on a plan's training rows, the base's view of its held-out rows where wanted).
+
+    Not `probed`, only the rows that the base need not read for.
+    """
     from llmops.experiments.cheap import fit_cheap
     from llmops.planning.bases import open_model
 
     task = plan.recipe.task
     if not isinstance(task, Classify):
         raise RequestError("cheap rows are fitted for labels only", "register the tuned report")
-    model, words = open_model(plan, None, at.world), word_list(plan.recipe, at)
+    words, model = word_list(plan.recipe, at), open_model(plan, None, at.world) if probed or heldout else None
     rows = [row for row in at.rows(plan.dataset, "train") if row.label is not None]  # rows to replay have none
-    probe = model.probe([row.prompt for row in rows], task.labels, at.world.track)
+    probe = model.probe([row.prompt for row in rows], task.labels, at.world.track) if model else None
     found = fit_cheap(rows, task.labels, probe, words, at.world.track)
     asked = [row.prompt for row in at.rows(plan.dataset, "heldout")] if heldout else []
-    return found, model.probe(asked, task.labels, at.world.track) if heldout else None
+    return found, model.probe(asked, task.labels, at.world.track) if model and heldout else None
 
 
 def word_list(recipe: Recipe, at: Workspace) -> dict[str, float] | None:

@@ -10,7 +10,7 @@ from llmops.core.dataset import Message
 from llmops.core.errors import LlmopsError
 from llmops.core.serving import Sampling
 
-AT_ONCE = 8
+AT_ONCE = 32
 
 
 def ask_endpoint(

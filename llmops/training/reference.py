@@ -22,7 +22,7 @@ from llmops.store.files import writing
 from llmops.training.loop import Loop, batch_at
 from llmops.training.losses import NEEDS_START, Batch, token_logps
 
-AT_A_TIME = 64  # lessons: so that somebody can watch
+AT_A_TIME = 16  # lessons: so that somebody can watch, and stop it
 
 
 def of_run(

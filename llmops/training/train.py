@@ -8,13 +8,14 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
-from llmops.core.context import say_nothing, silent
+from llmops.core.context import Track, say_nothing, silent
 from llmops.core.dataset import Message, Row
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Knobs, Plan
@@ -49,6 +50,7 @@ from llmops.training.start import START_FOLDER, begin_at
 from llmops.training.trackers import Tracking, tracking
 from llmops.training.watch import enough, keep_best, watched
 
+T = TypeVar("T")
 STOP_FILE = "stop"
 REFERENCE = "reference.safetensors"
 SAMPLE_TIMES = 3
@@ -66,6 +68,10 @@ class StopSign:
     def seen(self) -> str:
         """Why to stop now, or nothing."""
         return self.asked or ("stopped by 'llmops stop'" if self.file.exists() else "")
+
+
+class Stopped(Exception):
+    """Somebody asked to stop before the first step."""
 
 
 @contextmanager
@@ -205,8 +211,12 @@ class Course:
         loop = build(base, plan.knobs, team)
         if plan.start is not None:
             begin_at(loop.model, self.folder / START_FOLDER, plan.start)
-        file, track = self.folder / REFERENCE, self.workspace.world.track
-        taught, aside = reference.of_run(loop, learned, looked_at, plan, file, track)
+        try:
+            file = self.folder / REFERENCE
+            taught, aside = reference.of_run(loop, learned, looked_at, plan, file, self._heeding(team))
+        except Stopped:
+            self.journal.event("interrupted", 0, self.sign.seen() or "another process was stopped")
+            return
         remarks = self._restore(loop)
         self.journal.event("started", loop.step, "; ".join(remarks), this_process())
         samples = Sampler(loop, renderer, plan, kept)
@@ -226,6 +236,17 @@ class Course:
             written = write_tuned(loop, self.plan, base, out, self.workspace.disk)
             self.journal.event("finished", loop.step, note, {"adapter_sha256": written})
         team.most(0)  # nobody leaves before the first has written
+
+    def _heeding(self, team: Team) -> Track:
+        """The workspace's track, which raises `Stopped` between two items once anybody was asked to stop."""
+
+        def heeding(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+            for item in self.workspace.world.track(items, what, total):
+                if team.most(int(bool(self.sign.seen()))):
+                    raise Stopped
+                yield item
+
+        return heeding
 
     def _watched(self, rows: Sequence[Row]) -> list[Row]:
         """The rows whose loss is looked at: training rows set aside, or held-out ones."""

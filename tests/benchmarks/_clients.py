@@ -1,8 +1,8 @@
 """Clients that nobody here wrote, unchanged, against the endpoint: openai, litellm, llm and langchain-openai.
 
-`clients.py` runs it in an environment that has them (`make bench-setup` makes `.venv-peers`), as `_clients.py URL TOKEN
-MODEL`. Prints a line of JSON for each thing that a client does: {"client", "does", "works", "why"}. A client that is not
-installed is skipped with its reason. Exit code 1 where something does not work. It imports nothing of llmops.
+`clients.py` runs it in an environment that has them (`make bench-setup`), as `_clients.py URL TOKEN MODEL`. Prints a
+line of JSON for each thing that a client does: {"client", "does", "works", "why"}. A client that is not installed is
+skipped with its reason. Exit code 1 where something does not work. It imports nothing of llmops.
 """
 
 from __future__ import annotations

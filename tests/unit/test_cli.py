@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import llmops
-from llmops.cli import bundled, main, recipes
+from llmops.cli import main, recipes
 from llmops.cli.session import MachineOptions
 from llmops.core.errors import Interrupted, LlmopsError, Refusal, RequestError
 from llmops.core.plan import Wishes
@@ -321,35 +321,6 @@ def test_a_python_file_without_a_recipe_is_a_wrong_request(body: str, folder: Pa
     (folder / "mine.py").write_text(body)
     with pytest.raises(RequestError):
         recipes.find_recipe("mine.py", [], workspace)
-
-
-def test_a_bare_name_is_looked_up_here_and_then_among_the_shipped(folder: Path) -> None:
-    shipped = folder / "shipped"
-    shipped.mkdir()
-    (shipped / "tone.py").touch()
-    assert recipes.located("tone", (folder / "recipes", shipped)) == shipped / "tone.py"
-    (folder / "recipes").mkdir()
-    (folder / "recipes" / "tone.yaml").touch()
-    assert recipes.located("tone", (folder / "recipes", shipped)) == folder / "recipes" / "tone.yaml"
-    with pytest.raises(RequestError) as error:
-        recipes.located("ton", (folder / "recipes", shipped))
-    assert "tone" in error.value.fix
-
-
-def test_the_app_and_the_recipes_are_found_in_a_clone_and_in_a_wheel(tmp_path: Path) -> None:
-    package = tmp_path / "llmops"
-    (tmp_path / "recipes").mkdir()
-    assert bundled.bundled("recipes", package) == tmp_path / "recipes"
-    (package / "recipes").mkdir(parents=True)
-    assert bundled.bundled("recipes", package) == package / "recipes"
-    with pytest.raises(LlmopsError, match="app"):
-        bundled.bundled("app", package)
-
-
-def test_a_folder_is_loaded_as_a_package_with_relative_imports(tmp_path: Path) -> None:
-    (tmp_path / "__init__.py").write_text("from .inside import word\n")
-    (tmp_path / "inside.py").write_text("word = 'yes'\n")
-    assert bundled.load_package(tmp_path, "llmops_planted").word == "yes"
 
 
 class Parrot:

@@ -19,7 +19,7 @@ from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, PromptReply, Source
 from llmops.core.tasks import Classify, Continue, Reply
 from llmops.data.canaries import canary_rows
-from llmops.evals import paired, prove_exam
+from llmops.evals import paired, prove_exam, prove_paired
 from llmops.evals.exam import examine as door
 from llmops.evals.exam.canaries import exposure_bits
 from llmops.evals.exam.twins import twins
@@ -204,6 +204,20 @@ def test_the_exam_tells_a_rule_from_chance_and_exposure_follows_repeats() -> Non
     for check in prove_exam.CHECKS:
         found: CheckResult = check("ci")
         assert found.passed, f"{found.name}: {found.note}"
+
+
+def test_the_printed_intervals_hold_the_truth_and_one_that_ignores_groups_does_not(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for found in prove_paired.checks("ci", workspace):
+        assert found.passed, f"{found.name}: {found.note}"
+
+    def alone(values_N: np.ndarray, weights_N: np.ndarray, groups: list[str], seed: int) -> np.ndarray:
+        return paired.draws(values_N, weights_N, [str(place) for place in range(len(groups))], seed)
+
+    monkeypatch.setattr(prove_paired, "draws", alone)
+    monkeypatch.setitem(prove_paired.SIMULATIONS, "ci", 200)
+    assert not next(prove_paired.checks("ci", workspace)).passed
 
 
 def test_an_exam_that_takes_learning_for_understanding_fails_its_proof(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,13 @@ from llmops import pipeline
 from llmops.core.findings import Estimate
 from llmops.core.forgetting import Ability, Forgetting
 from llmops.core.method import FullTuning
-from llmops.core.sources import Replay, Source
+from llmops.core.sources import PromptReply, Replay, Source
 from llmops.core.suites import make_question
 from llmops.data.recipes import apply_sets
 from llmops.evals import asked, prove_forgetting
 from llmops.evals.forgetting import TESTS, Material, forgotten, suggest, try_all
 from llmops.lm.scripted import ScriptedModel
+from llmops.pipeline import exam as verb_of_exam
 from llmops.pipeline import forgetting as verb
 from llmops.store.workspace import Workspace
 from tests.unit import sample_values
@@ -161,3 +162,29 @@ def test_a_ledger_that_reads_no_text_fails_its_proof(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(prove_forgetting.SEEDS, "ci", 1)
     monkeypatch.setattr("llmops.evals.forgetting.TEXT_CHARACTERS", 1)
     assert not prove_forgetting.forgetting_induced("ci").passed
+
+
+def test_the_recipe_that_remembers_learns_the_same_rows_twice_and_prints_both_ledgers(
+    workspace: Workspace,
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from recipes import remember
+
+    monkeypatch.setattr("llmops.evals.forgetting.MOST_TOKENS", 2)
+    monkeypatch.setattr(verb, "general_text", lambda plan, at, most: ("a text", ["one text", "another text"]))
+    monkeypatch.setattr(verb, "suite_named", lambda name, at, rows: (None, []))
+    lines = [json.dumps({"prompt": f"say {number}", "reply": f"number {number}"}) for number in range(30)]
+    (tmp_path / "general.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    narrow = tiny_recipe(tiny_base, write_csv(tmp_path / "rows.csv", made_up_rows(60)), epochs=1)
+    general = Source(from_=f"path:{tmp_path / 'general.jsonl'}", shape=PromptReply())
+    replayed = narrow.replace(data=narrow.data.replace(replay=Replay(source=general, share=0.3)))
+    ledgers = remember.main(workspace, (narrow, replayed))
+    printed = capsys.readouterr().out
+    assert [ledger.plan for ledger in ledgers] == [plan.id for plan in workspace.all(type(sample_values.plan()))]
+    assert "the narrow rows alone" in printed and "30% of the rows replayed" in printed
+    assert remember.REPLAYED.data.sources == remember.NARROW.data.sources
+    learned = verb_of_exam.learned(workspace.all(type(sample_values.plan()))[1], workspace)
+    assert learned and all(row.label is not None for row in learned)  # replayed rows are no part of an exam

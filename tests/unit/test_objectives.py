@@ -237,6 +237,25 @@ def test_a_preference_run_stopped_on_the_way_resumes_to_the_hash_of_the_uninterr
     assert pipeline.train(plan, workspace, stopped.id).adapter_sha256 == whole.adapter_sha256
 
 
+def test_a_run_stopped_while_it_reads_where_it_starts_is_valid_and_goes_on(
+    workspace: Workspace, tiny_base: Path, tmp_path: Path
+) -> None:
+    file = write_jsonl(tmp_path / "rows.jsonl", list(thumb_rows(60)))
+    recipe = recipe_of(KTO(), tiny_base, file, epochs=1)
+    plan = pipeline.plan(recipe, pipeline.prepare(recipe, workspace), workspace, ONE)
+
+    def stopping(items, what, total=None):  # type: ignore[no-untyped-def]
+        for number, item in enumerate(items):
+            if what == "reading the starting point" and number == 1:
+                pipeline.stop("last", workspace)
+            yield item
+
+    halting = dataclasses.replace(workspace, world=dataclasses.replace(workspace.world, track=stopping))
+    stopped = pipeline.train(plan, halting)
+    assert (stopped.status, stopped.step, stopped.note) == ("interrupted", 0, "stopped by 'llmops stop'")
+    assert pipeline.train(plan, workspace, stopped.id).status == "finished"
+
+
 def test_continued_pretraining_walks_its_whole_life(workspace: Workspace, tiny_base: Path, tmp_path: Path) -> None:
     things = ("cat", "dog", "mat", "sun", "sea", "day", "town", "book", "song", "walk")
     lines = [

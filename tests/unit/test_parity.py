@@ -18,7 +18,7 @@ from llmops.core.version import ModelVersion
 from llmops.lm.base import load_tokenizer
 from llmops.lm.modelfile import modelfile, turns_of
 from llmops.lm.render import Renderer
-from llmops.lm.toy_models import write_toy
+from llmops.lm.toy_models import write_adapter, write_toy
 from llmops.pipeline import parity, prove_parity
 from llmops.pipeline.parity import Bare
 from llmops.registry.adopt import take
@@ -104,7 +104,7 @@ def test_a_modelfile_renders_what_training_rendered(tmp_path: Path) -> None:
 
 def test_an_adapter_of_another_tool_is_adopted(lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path) -> None:
     at, version, base = lived
-    folder = shutil.copytree(prove_parity.write_adapter(tmp_path / "made", base, 4, 1), tmp_path / "checkpoint-7")
+    folder = shutil.copytree(write_adapter(tmp_path / "made", base, 4, 1), tmp_path / "checkpoint-7")
     (folder / "training_args.bin").write_bytes(b"\x80\x04a pickle that nobody opens")
     recipe = tiny_recipe(base, write_csv(tmp_path / "rows.csv", made_up_rows(60)))
     adopted = pipeline.adopt(folder, recipe, at)
@@ -118,7 +118,7 @@ def test_an_adapter_that_changes_nothing_is_refused(
     from safetensors.torch import load_file, save_file
 
     at, _, base = lived
-    folder = prove_parity.write_adapter(tmp_path / "made", base, 4, 1)
+    folder = write_adapter(tmp_path / "made", base, 4, 1)
     tensors = load_file(folder / "adapter_model.safetensors")
     save_file({name: one * ("lora_A" in name) for name, one in tensors.items()}, folder / "adapter_model.safetensors")
     recipe = tiny_recipe(base, write_csv(tmp_path / "rows.csv", made_up_rows(60)))

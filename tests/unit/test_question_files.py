@@ -99,6 +99,7 @@ def test_a_person_says_which_column_is_what(tmp_path):
         ({"question": "", "answer": "x"}, "line 2: empty"),
         ("{broken", "line 2"),
         ({"question": "Who?"}, "line 2"),
+        ({"question": "Who?", "answer": "caf\ufffd"}, "line 2"),
     ],
 )
 def test_a_row_that_cannot_be_asked_is_an_error_and_not_a_loss(tmp_path, bad, why):

@@ -79,6 +79,11 @@ def test_exact_minds_only_what_makes_a_difference(answer, expected, right):
     assert mark(Exact(), answer, asks(expected)).mark == right
 
 
+def test_half_a_character_is_read_and_not_an_error():
+    for scorer in (Exact(), Includes(), Number(), Json(), Regex(pattern="5")):
+        assert mark(scorer, "5\ud800", asks("5")).mark in (0, 1)
+
+
 def test_exact_can_mind_everything():
     assert mark(Exact(folds=()), "paris", asks("Paris")).mark == 0
     assert mark(Exact(folds=("case",)), "paris ", asks("Paris")).mark == 1

@@ -117,6 +117,13 @@ def test_a_program_sees_no_secret_of_this_process(tmp_path, monkeypatch):
         ("right or wrong, who knows", None),
         ("", None),
         ("righteous", None),
+        ("**Right**", 1.0),
+        ("Right, because Paris is the capital.", 1.0),
+        ("Right answer: Paris. Given answer: Rome", None),
+        ("The answer is not the same as the right answer. It is not the", None),
+        ("It isn't right.", None),
+        ("Right.\nNo, wrong.", None),
+        ("I looked at both.\n\nThe verdict is: wrong", 0.0),
     ],
 )
 def test_a_judges_verdict_is_read_or_is_no_mark(said, expected):

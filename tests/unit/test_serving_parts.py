@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmops.core.dataset import Message
@@ -28,6 +28,7 @@ from llmops.serving.wire import ApiError, AsciiJSON
 TOKEN = "a-token-for-tests-only-0123456789"
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.recursive(
         st.none()
@@ -71,9 +72,9 @@ def test_addresses_and_long_digit_runs_are_redacted_and_the_rest_is_not(text: st
     "text", ["a" * 131_072, "a." * 65_536, "a@" * 65_536, "a@a." * 32_768, "1 " * 65_536, "1(((" * 32_768]
 )
 def test_redaction_takes_linear_time_on_hostile_text(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     redact(text)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:

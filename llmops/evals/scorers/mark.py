@@ -54,7 +54,12 @@ class Tools:
 
 def each(one: One) -> Marker:
     """Mark answers one by one. What goes wrong with one of them is kept with it, and costs no other its mark."""
-    return lambda given: [marked(one, answer, question) for answer, question in given]
+    return lambda given: [marked(one, whole(answer), question) for answer, question in given]
+
+
+def whole(text: str) -> str:
+    """`text` as UTF-8 can hold it: half a character becomes `?`."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def marked(one: One, answer: str, question: Question) -> Marked:

@@ -5,6 +5,7 @@
    values are packed once a block: as pairs of numbers of one key, [size / 2][keys] (for scores), or as pairs of keys,
    [keys / 2][size] (for sums over keys). One routine, `product`, then does every product. Sums are in float32. */
 
+#include "look.h"
 #include "numbers.h"
 
 #if defined(BFLOAT16) && defined(__AVX512BF16__) && !defined(__AMX_BF16__)
@@ -139,18 +140,6 @@ long attend_bytes(long keys, long size) {
     desk(0, width_of(keys), size, &bytes);
     return bytes * omp_get_max_threads();
 }
-
-/* What the two passes below read: q, k and v of all heads in a row of the pack; of block b, `starts` says where its
-   places begin in `places`, and `counts` how many of the last are queries. */
-typedef struct {
-    const num *qkv;
-    const int64_t *places, *starts, *counts;
-    const float *cos, *sin;
-    float scale;
-    long window, blocks, heads, groups, size;
-    char *scratch;
-    long scratch_bytes;
-} Look;
 
 typedef struct {
     long group, first, keys, before, queries, width; /* `before`: keys before the first query */

@@ -1,5 +1,6 @@
 """`Direct`: attention of a pack in C, where the processor multiplies bfloat16 in pairs (`attend.c`).
 
+`Once` does the forward pass alone, in float32 on any processor (`once.c`).
 Nothing is kept but q, k and v themselves: the backward pass computes the shares again, which costs a seventh more
 products and saves a quarter of what a layer keeps.
 """
@@ -73,13 +74,13 @@ class Direct:
 
     def forward(self, qkv: Tensor, out: Tensor) -> Tensor:
         """Fill `out` (T, H E) with the mixed values; returns what `backward` needs."""
-        look, _held = self._look(qkv)
+        look, _held = self._look(qkv, self.library.attend_bytes)
         self.library.attend(ctypes.byref(look), _at(out))
         return qkv
 
     def backward(self, qkv: Tensor, dout: Tensor) -> Tensor:
         """The gradient of the stacked q, k and v (T, (H + 2 G) E) from that of the mixed values."""
-        look, _held = self._look(qkv)
+        look, _held = self._look(qkv, self.library.attend_bytes)
         dqkv = torch.empty_like(qkv)
         size = (2, len(self.places.places), self.heads.keys, self.heads.size)
         dk, dv = torch.empty(size, dtype=torch.float32)
@@ -90,16 +91,26 @@ class Direct:
         )
         return dqkv
 
-    def _look(self, qkv: Tensor) -> tuple[Look, Tensor]:
+    def _look(self, qkv: Tensor, bytes_of: Any) -> tuple[Look, Tensor]:
         """The arguments of a call, and the memory that its threads work in."""
         heads, places = self.heads, self.places
-        need = int(self.library.attend_bytes(ctypes.c_long(places.most_keys), ctypes.c_long(heads.size)))
+        need = int(bytes_of(ctypes.c_long(places.most_keys), ctypes.c_long(heads.size)))
         scratch = torch.empty(need, dtype=torch.uint8)
         tensors = (qkv, places.places, places.starts, places.queries, self.turn.cos, self.turn.sin)
         return Look(
             *map(_at, tensors), heads.scale, self.window, len(places.queries), heads.queries, heads.keys, heads.size,
             _at(scratch), need,
         ), scratch  # fmt: skip
+
+
+class Once(Direct):
+    """The same where no backward pass comes."""
+
+    def forward(self, qkv: Tensor, out: Tensor) -> Tensor:
+        """Fill `out` (T, H E) with the mixed values."""
+        look, _held = self._look(qkv, self.library.once_bytes)
+        self.library.attend_once(ctypes.byref(look), _at(out))
+        return qkv
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:

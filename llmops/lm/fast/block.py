@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmops.lm.fast.attend import Direct, Places
+from llmops.lm.fast.attend import Direct, Once, Places
 from llmops.lm.fast.attention import Attention, Heads
 from llmops.lm.fast.fused import Factors, Fused
 from llmops.lm.fast.plain import Plain, Turn
@@ -92,11 +92,14 @@ class Pass:
     rooms: Rooms
     lean: bool = False
     remember: bool = False
+    once: bool = False
 
     def attention(self, block: Block) -> Attention | Direct:
         """How the pack looks at itself in one layer."""
         turn = self.turns[block.turn]
         if isinstance(self.spans, Places):
+            if self.once:
+                return Once(self.passes.once, block.heads, self.spans, turn, block.window)
             return Direct(self.passes.direct, block.heads, self.spans, turn, block.window)
         return Attention(self.passes, block.heads, self.spans, turn, block.window)
 

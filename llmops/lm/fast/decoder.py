@@ -118,10 +118,12 @@ class Decoder:
     def _step(
         self, positions: Sequence[int], paths: Sequence[Sequence[int]], keep: bool, known: int = 0, lean: bool = False
     ) -> Pass:
-        direct = self.passes.direct is not None and self.stack.blocks[0].heads.size % LANE == 0
-        spans = places_of(paths, len(positions), known) if direct else groups_of(paths, known)
+        fits = self.stack.blocks[0].heads.size % LANE == 0
+        direct = fits and self.passes.direct is not None
+        once = fits and self.passes.once is not None and not direct and not keep
+        spans = places_of(paths, len(positions), known) if direct or once else groups_of(paths, known)
         rooms = self._rooms(len(positions) - known, keep, lean)
-        return Pass(self.passes, spans, self._turns(positions), rooms, lean)
+        return Pass(self.passes, spans, self._turns(positions), rooms, lean, once=once)
 
     def __call__(self, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from llmops.core.errors import LlmopsError
 from llmops.lm.fast.plain import Plain, Turn
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c"))
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 WIDE = "-mprefer-vector-width=512"
@@ -74,7 +74,8 @@ class Compiled(Plain):
     def __init__(self, dtype: torch.dtype) -> None:
         self.library = build(dtype)
         self.library.attend_bytes.restype = ctypes.c_long
-        self.library.attend_bytes.restype = ctypes.c_long
+        self.library.once_bytes.restype = ctypes.c_long
+        self.once = self.library
         self.direct = self.library if self.library.attend_bytes(*_long(1, 1)) else None
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:

@@ -33,6 +33,7 @@ class Plain:
     """In torch, a few passes over memory each."""
 
     name = "plain"
+    once: Any = None  # the library that does attention in C where no backward pass comes (`attend.py`)
     direct: Any = None  # the library that does attention in C too (`attend.py`)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
