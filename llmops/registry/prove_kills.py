@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from llmops.core.context import say_nothing
 from llmops.core.errors import LlmopsError
 from llmops.core.proof import CheckResult, Size
 from llmops.core.version import ModelVersion, Promotion
@@ -27,7 +28,7 @@ from llmops.store.workspace import Workspace
 KILLS = {"ci": 60, "soak": 1000}
 KILLS_A_WORKSPACE = 12
 KILLS_A_FAULT = 40  # at most, until it shows
-SPREAD_S = 0.12  # a kill falls this long after the start at most: two or three rounds, measured
+ROUNDS = 3  # a kill falls within so many rounds after the start, a round being timed here first
 Say = Callable[[str], None]
 Act = Callable[[Workspace, Say], None]
 
@@ -59,11 +60,11 @@ RIGHT = Acts(registering, promoting)
 
 def kills(size: Size, folder: Path) -> CheckResult:
     """Killed at a random moment, over and over, in workspaces that are used on."""
-    chance = random.Random(0)
+    chance, spread_s = random.Random(0), ROUNDS * round_s(folder / "timed")
     right, wrong, done = 0, [], 0
     for number in range(KILLS[size]):
         root = folder / f"kills-{number // KILLS_A_WORKSPACE}"
-        found, said = kill(root, RIGHT, chance.uniform(0.0, SPREAD_S))
+        found, said = kill(root, RIGHT, chance.uniform(0.0, spread_s))
         done += said
         if found is None:
             right += 1
@@ -81,11 +82,12 @@ def kills(size: Size, folder: Path) -> CheckResult:
 
 def planted(size: Size, folder: Path) -> CheckResult:
     """Wrong ways to register and promote, each put through the same kills."""
-    chance, missed, notes = random.Random(1), [], []
+    chance, spread_s = random.Random(1), ROUNDS * round_s(folder / "timed")
+    missed, notes = [], []
     for name, (what, act) in FAULTS.items():
         acts = RIGHT._replace(**{what: act})
         for number in range(KILLS_A_FAULT):
-            found, _ = kill(folder / f"fault-{what}-{name.split()[-1]}", acts, chance.uniform(0.0, SPREAD_S))
+            found, _ = kill(folder / f"fault-{what}-{name.split()[-1]}", acts, chance.uniform(0.0, spread_s))
             if found:
                 notes.append(f"{name}: after {number + 1} kills, {found}")
                 break
@@ -99,6 +101,16 @@ def planted(size: Size, folder: Path) -> CheckResult:
         passed=not missed,
         note="; ".join([*(f"missed: {name}" for name in missed), *notes]),
     )
+
+
+def round_s(root: Path) -> float:
+    """Seconds that registering and promoting one version take here."""
+    at = sample_workspace(root)
+    registering(at, say_nothing)
+    began = time.perf_counter()
+    registering(at, say_nothing)
+    promoting(at, say_nothing)
+    return time.perf_counter() - began
 
 
 def kill(root: Path, acts: Acts, after_s: float) -> tuple[str | None, int]:

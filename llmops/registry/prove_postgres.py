@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own for as long as a proof or a test runs: Debian's programs, a socket in a folder."""
+"""A PostgreSQL server of one's own, for as long as a proof or a test runs: Debian's, on a socket in a folder."""
 
 from __future__ import annotations
 
