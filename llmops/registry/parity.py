@@ -21,7 +21,7 @@ from llmops.lm.stage import Look, Row, Speaker, Spoken
 TIMES = 4.0
 ROUNDING_NATS = 1e-6  # of a float32 log-probability: nothing finer is told apart
 HALF = 0.5  # of what the adapter does must be shown to survive, where noise leaves that much room
-GREEDY_TOKENS = 16
+GREEDY_TOKENS = 8
 
 Interval = Callable[[np.ndarray], tuple[float, float]]
 
