@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 from typer import Option
 
@@ -53,7 +53,7 @@ class ContestOptions:
         """The same as a value. Raises `RequestError` for an unknown kind."""
         from pydantic import ValidationError
 
-        from llmops.core.choice import Contest
+        from llmops.core.choice import Contest, Kind
         from llmops.core.errors import RequestError
 
         given = {
@@ -70,7 +70,9 @@ class ContestOptions:
             return Contest.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
-            raise RequestError(f"{first['input']!r} is none of the kinds of rows", first["msg"]) from error
+            raise RequestError(
+                f"{first['input']!r} is none of the kinds of rows", f"one of: {', '.join(get_args(Kind))}"
+            ) from error
 
 
 def choose(

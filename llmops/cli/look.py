@@ -113,7 +113,10 @@ def show(
 def list_(
     kind: Annotated[
         str,
-        Argument(metavar="KIND", help="versions, runs, plans, datasets, reports, comparisons, promotions, catalogue …"),
+        Argument(
+            metavar="KIND",
+            help="versions, runs, plans, datasets, reports, comparisons, suites, scorers, board, catalogue …",
+        ),
     ] = "versions",
     session: Session = Session(),
 ) -> None:

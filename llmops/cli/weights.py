@@ -28,8 +28,11 @@ def certificate(value: Certificate) -> RenderableType:
 
 def export(value: Export) -> RenderableType:
     """The files with their sha256, and the command that uses them."""
-    said = {True: "passed", False: "BROKEN", None: "not in a certificate: llmops certify makes one"}[value.certified]
+    unseen = "its certificate does not look at this form" if value.certificate else "llmops certify makes a certificate"
+    said = {True: "passed", False: "BROKEN", None: unseen}[value.certified]
     head = {"version": value.version, "as": value.form, "folder": value.folder, "parity": said}
+    if value.system and value.form != "ollama":  # its Modelfile has it
+        head["system prompt"] = f"send it with each conversation: {value.system}"
     files = {name: sha256[:16] for name, sha256 in value.files.items()}
     return Group(pairs({**head, **files}), text(value.how.replace("FOLDER", value.folder), "bold"))
 

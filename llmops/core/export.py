@@ -22,4 +22,5 @@ class Export(Value):
     files: dict[str, str] = Field(description="file: sha256")
     certificate: str | None = Field(None, description="id of the version's parity certificate")
     certified: bool | None = Field(None, description="whether this form passed in it; None: that form is not in it")
+    system: str | None = Field(None, description="system prompt before every conversation in training; send it along")
     how: str = Field(description="the command that uses it")

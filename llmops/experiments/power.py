@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from llmops.core.errors import RequestError
 from llmops.core.power import Power
 from llmops.core.report import LOWER_IS_BETTER, EvalReport
 from llmops.core.resampling import by_group
@@ -49,6 +50,8 @@ def power_from(baseline: EvalReport, challenger: EvalReport, metric: str, wanted
 
 def _shares(rows: int, metric: str, changed: float, wanted: float | None, basis: str, effect: float = 1.0) -> Power:
     wanted = ONE_POINT if wanted is None else wanted
+    if not 0 < wanted <= 1:
+        raise RequestError(f"no two shares differ by {wanted:g}", "give a difference up to 1: 0.02 is two points")
     changed = max(changed, 1 / rows)
     more = max(changed, wanted)  # rows that do not change show nothing
     return Power(

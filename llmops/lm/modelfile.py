@@ -54,8 +54,17 @@ def turns_of(renderer: Renderer) -> Turns:
     return found
 
 
-def modelfile(renderer: Renderer, gguf: str) -> str:
-    """The Modelfile of a GGUF file that lies beside it: greedy, as it was evaluated."""
+def modelfile(renderer: Renderer, gguf: str, opening: Sequence[Message] = ()) -> str:
+    """The Modelfile of a GGUF file that lies beside it: greedy, as it was evaluated.
+
+    `opening` is what stood before every conversation in training: nothing, or a system prompt.
+    """
+    systems = [message.content for message in opening]
+    if any('"""' in system for system in systems):
+        raise LlmopsError(
+            'the system prompt has """ in it, which ends a text in a Modelfile', "export it --as gguf-q8_0"
+        )
     ends = [str(renderer.tokenizer.decode([end])) for end in sorted(renderer.end_ids)]
     lines = [f"FROM ./{gguf}", f'TEMPLATE """{turns_of(renderer).go()}"""', "PARAMETER temperature 0"]
+    lines += [f'SYSTEM """{system}"""' for system in systems]
     return "\n".join([*lines, *(f"PARAMETER stop {json.dumps(end)}" for end in ends)]) + "\n"

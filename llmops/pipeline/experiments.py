@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from math import inf
 
 from llmops.core.calibration import Abstention, Calibration
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import RequestError
 from llmops.core.experiments import Board, BoardLine, Column, LineUp, Sweep
+from llmops.core.measures import MEASURE_NAMES
 from llmops.core.plan import Plan
 from llmops.core.power import Power
 from llmops.core.report import EvalReport, Suite
@@ -30,14 +32,30 @@ def power(
     from llmops.experiments.power import CHANGED, best_two, power_from
     from llmops.experiments.power import power as assumed
 
+    _sensible(wanted, changed)
     if isinstance(of, int) or of.isdecimal():
-        return assumed(_enough(int(of)), metric or "accuracy", wanted, CHANGED if changed is None else changed)
+        decides = metric or "accuracy"
+        _known(decides, MEASURE_NAMES)
+        return assumed(_enough(int(of)), decides, wanted, CHANGED if changed is None else changed)
     suite, rows = _asked(of, at)
     decides = metric or suite.measures[0]
+    _known(decides, suite.measures)
     pair = best_two(_reports_on(suite, at), decides) if changed is None else None
     if pair is not None:
         return power_from(*pair, decides, wanted)
     return assumed(_enough(rows), decides, wanted, CHANGED if changed is None else changed)
+
+
+def _known(metric: str, measures: Collection[str]) -> None:
+    if metric not in measures:
+        raise RequestError(f"nothing there is measured by {metric!r}", f"one of: {', '.join(measures)}")
+
+
+def _sensible(wanted: float | None, changed: float | None) -> None:
+    if wanted is not None and not 0 < wanted < inf:
+        raise RequestError(f"a difference of {wanted:g} is none to look for", "give one above 0: 0.02 is two points")
+    if changed is not None and not 0 < changed <= 1:
+        raise RequestError(f"{changed:g} is no share of rows", "give --changed above 0 and at most 1: 0.3 is usual")
 
 
 def _enough(rows: int) -> int:

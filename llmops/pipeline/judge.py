@@ -122,7 +122,8 @@ def promote(version_ref: str, at: Workspace, comparison: str | None = None, beca
     from llmops.registry.policy import lacks_certificate
     from llmops.registry.promote import promote as decide
 
-    version = resolve(at, version_ref if ":" in version_ref else f"{version_ref}:{at.versions(version_ref)[-1].number}")
+    newest = at.versions(version_ref)[-1:]  # by its name a model's newest version is meant, not what answers already
+    version = newest[0] if newest else resolve(at, version_ref)
     evidence = at.get(Comparison, comparison) if comparison else evidence_for(version, at)
     if lacks_certificate(at, version):
         try:

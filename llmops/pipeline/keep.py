@@ -20,13 +20,16 @@ LEAST_EFFECT_NATS = 1e-4  # a token: what float32 rounding does is a thousandth 
 
 def export(ref: str, out: Path, form: ExportForm, at: Workspace) -> Export:
     """Write a version as another program reads it."""
+    from llmops.data.mapping import ask
     from llmops.planning.bases import open_base
+    from llmops.registry.export import Source
     from llmops.registry.export import export as write
     from llmops.registry.names import resolve
 
     version = resolve(at, ref)
-    base = open_base(at.get(Plan, version.plan).recipe.base, at.world)
-    return write(at, version, base.folder, form, out)
+    recipe = at.get(Plan, version.plan).recipe
+    base, opening = open_base(recipe.base, at.world), ask(recipe.task, "")[:-1]
+    return write(at, Source(version, at.version_folder(version.ref), base.folder, opening), form, out)
 
 
 def adopt(folder: Path, recipe: Recipe, at: Workspace) -> ModelVersion:

@@ -6,8 +6,10 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from llmops.core.certificate import Certificate, StageName
+from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
 from llmops.core.export import Export, ExportForm
 from llmops.core.version import ModelVersion
@@ -19,6 +21,15 @@ GGUF = "model-q8_0.gguf"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # The stage of a certificate that a form is.
 STAGES: dict[ExportForm, StageName] = {"safetensors": "merged", "gguf-q8_0": "converted", "ollama": "converted"}
+
+
+class Source(NamedTuple):
+    """What is written: a version, its folder, the folder of its base, and what stood before every conversation."""
+
+    version: ModelVersion
+    folder: Path
+    base: Path
+    opening: tuple[Message, ...] = ()
 
 
 def version_gguf(workspace: Workspace, version: ModelVersion, base: Path) -> Path:
@@ -33,11 +44,12 @@ def version_gguf(workspace: Workspace, version: ModelVersion, base: Path) -> Pat
     return path
 
 
-def export(workspace: Workspace, version: ModelVersion, base: Path, form: ExportForm, out: Path) -> Export:
-    """Write `version` as `form` into the folder `out`, which appears whole or not at all, with its `export.json`.
+def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) -> Export:
+    """Write `source` as `form` into the folder `out`, which appears whole or not at all, with its `export.json`.
 
     Raises `RequestError` where `out` holds something, or the version is none of tuned weights.
     """
+    version = source.version
     if version.kind != "tuned":
         raise RequestError(f"{version.ref} is a {version.kind} row, which only llmops reads", "serve it as it is")
     if out.exists():
@@ -45,10 +57,9 @@ def export(workspace: Workspace, version: ModelVersion, base: Path, form: Export
             raise RequestError(f"{out} is there already, and not empty", "name a new folder with --out")
         out.rmdir()
     verify(workspace, version)
-    folder = workspace.version_folder(version.ref)
     certificate = certificate_of(workspace, version)
     with building(out) as draft:
-        how = WRITERS[form](base, folder, draft, version)
+        how = WRITERS[form](source, draft)
         made = Export(
             version=version.ref,
             form=form,
@@ -58,6 +69,7 @@ def export(workspace: Workspace, version: ModelVersion, base: Path, form: Export
             files=sha256_folder(draft),
             certificate=certificate.id if certificate else None,
             certified=_certified(certificate, form),
+            system="\n\n".join(message.content for message in source.opening) or None,
             how=how,
         )
         write_json(draft / "export.json", made.to_json())
@@ -88,45 +100,45 @@ def _convert(base: Path, tuned: Path, out: Path, kind: str) -> None:
         write_gguf(Path(scratch), out, kind)
 
 
-def _adapter(base: Path, folder: Path, out: Path, version: ModelVersion) -> str:
-    if not (folder / ADAPTER[0]).is_file():
-        raise RequestError(f"{version.ref} was tuned whole and has no adapter", "export it --as safetensors")
+def _adapter(source: Source, out: Path) -> str:
+    if not (source.folder / ADAPTER[0]).is_file():
+        raise RequestError(f"{source.version.ref} was tuned whole and has no adapter", "export it --as safetensors")
     for name in ADAPTER:
-        shutil.copyfile(folder / name, out / name)
-    return f"vllm serve BASE --enable-lora --lora-modules {version.name}=FOLDER"
+        shutil.copyfile(source.folder / name, out / name)
+    return f"vllm serve BASE --enable-lora --lora-modules {source.version.name}=FOLDER"
 
 
-def _safetensors(base: Path, folder: Path, out: Path, version: ModelVersion) -> str:
+def _safetensors(source: Source, out: Path) -> str:
     from llmops.lm.adapters import merge
 
-    merge(base, folder, out)
+    merge(source.base, source.folder, out)
     return "AutoModelForCausalLM.from_pretrained(FOLDER)"
 
 
-def _gguf(kind: str) -> Callable[[Path, Path, Path, ModelVersion], str]:
-    def write(base: Path, folder: Path, out: Path, version: ModelVersion) -> str:
-        name = f"{version.name}-{version.number}-{kind}.gguf"
-        _convert(base, folder, out / name, kind)
+def _gguf(kind: str) -> Callable[[Source, Path], str]:
+    def write(source: Source, out: Path) -> str:
+        name = f"{source.version.name}-{source.version.number}-{kind}.gguf"
+        _convert(source.base, source.folder, out / name, kind)
         return f"llama-server -m FOLDER/{name} --jinja"
 
     return write
 
 
-def _ollama(base: Path, folder: Path, out: Path, version: ModelVersion) -> str:
-    """A GGUF and a Modelfile: greedy, as evaluated, and the end of a turn as in training."""
+def _ollama(source: Source, out: Path) -> str:
+    """A GGUF and a Modelfile: greedy, as evaluated, the system prompt and the end of a turn as in training."""
     from llmops.lm.base import load_tokenizer, template_of
     from llmops.lm.modelfile import modelfile
     from llmops.lm.render import Renderer
 
-    name = f"{version.name}-{version.number}-q8_0.gguf"
-    tokenizer = load_tokenizer(base)
-    text = modelfile(Renderer(tokenizer, template_of(tokenizer)), name)
-    _convert(base, folder, out / name, "q8_0")
+    name = f"{source.version.name}-{source.version.number}-q8_0.gguf"
+    tokenizer = load_tokenizer(source.base)
+    text = modelfile(Renderer(tokenizer, template_of(tokenizer)), name, source.opening)
+    _convert(source.base, source.folder, out / name, "q8_0")
     (out / "Modelfile").write_text(text, encoding="utf-8")
-    return f"ollama create {version.name} -f FOLDER/Modelfile"
+    return f"ollama create {source.version.name} -f FOLDER/Modelfile"
 
 
-WRITERS: dict[ExportForm, Callable[[Path, Path, Path, ModelVersion], str]] = {
+WRITERS: dict[ExportForm, Callable[[Source, Path], str]] = {
     "adapter": _adapter,
     "safetensors": _safetensors,
     "gguf-f16": _gguf("f16"),

@@ -232,6 +232,12 @@ def test_answers_that_flipped_come_first_in_a_comparison():
         comparison_page(compare(base, tuned), tuned, base)
 
 
+def test_two_cheap_rows_of_one_plan_are_told_apart_by_their_kind():
+    assert template.called(Subject(kind="word_list", ref="pl-9267eed2d273")) == "word list"
+    assert template.called(Subject(kind="tfidf", ref="pl-9267eed2d273")) == "tfidf"
+    assert template.called(Subject(kind="tfidf", ref="tone:2")) == "tone:2"
+
+
 def test_a_generated_answer_shows_its_samples_and_what_was_read():
     questions = [make_question(f"Say {place}", (str(place),)) for place in range(20)]
     suite = question_suite("say", Generate(scorer=Includes(), samples=2, sampling={"temperature": 1.0}), questions)

@@ -128,3 +128,22 @@ def test_power_of_a_number_of_rows_needs_nothing_stored(workspace: Workspace):
     assert llmops.power("600", workspace, wanted=0.02).rows_needed == power(600, "accuracy", 0.02).rows_needed
     with pytest.raises(RequestError, match="1 rows"):
         llmops.power(1, workspace)
+
+
+@pytest.mark.parametrize("asked", [{"wanted": 2.0}, {"wanted": 0.0}, {"wanted": -0.1}, {"wanted": float("nan")}])
+def test_a_difference_that_cannot_be_is_refused(workspace: Workspace, asked: dict[str, float]):
+    with pytest.raises(RequestError, match=r"difference|differ"):
+        llmops.power(600, workspace, **asked)
+
+
+@pytest.mark.parametrize("changed", [0.0, -0.3, 1.5])
+def test_a_share_of_rows_that_is_none_is_refused(workspace: Workspace, changed: float):
+    with pytest.raises(RequestError, match="no share of rows"):
+        llmops.power(600, workspace, changed=changed)
+
+
+def test_a_measure_that_nobody_knows_is_refused_and_the_known_ones_are_named(workspace: Workspace):
+    with pytest.raises(RequestError, match="measured by 'acuracy'") as refused:
+        llmops.power(600, workspace, metric="acuracy")
+    assert "accuracy" in refused.value.fix
+    assert llmops.power(600, workspace, metric="rougeL").deviation is None

@@ -14,6 +14,8 @@ from llmops.core.certificate import Certificate, Check, Stage
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message
 from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.plan import Plan
+from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion
 from llmops.lm.base import load_tokenizer
 from llmops.lm.modelfile import modelfile, turns_of
@@ -100,6 +102,24 @@ def test_a_modelfile_renders_what_training_rendered(tmp_path: Path) -> None:
     for messages in (talk[:1], talk, [Message(role="system", content="Be brief."), *talk]):
         assert renderer.tokenizer.decode(renderer.prompt_ids(messages)) == turns.render(messages)
     assert 'PARAMETER stop "<|im_end|>"' in modelfile(renderer, "a.gguf")
+    assert "SYSTEM" not in modelfile(renderer, "a.gguf")
+
+
+def test_a_system_prompt_that_would_end_itself_in_a_modelfile_is_refused(tmp_path: Path) -> None:
+    renderer = Renderer(load_tokenizer(write_toy(tmp_path, "llama")))
+    with pytest.raises(LlmopsError, match="ends a text"):
+        modelfile(renderer, "a.gguf", [Message(role="system", content='Say """.')])
+
+
+def test_the_question_of_a_task_goes_with_an_export(
+    lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path
+) -> None:
+    at, version, _ = lived
+    task = at.get(Plan, version.plan).recipe.task
+    assert isinstance(task, Classify)
+    made = pipeline.export(version.ref, tmp_path / "out", "ollama", at)
+    assert made.system == task.question
+    assert f'SYSTEM """{task.question}"""' in (tmp_path / "out" / "Modelfile").read_text(encoding="utf-8")
 
 
 def test_an_adapter_of_another_tool_is_adopted(lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path) -> None:
@@ -136,3 +156,8 @@ def test_a_pickle_and_a_folder_above_an_adapter_are_refused_with_a_way_out(tmp_p
     with pytest.raises(RequestError) as refused:
         take(tmp_path / "b", tmp_path / "out")
     assert "checkpoint-3" in refused.value.fix
+
+
+def test_a_name_that_nobody_has_is_not_promoted(lived: tuple[Workspace, ModelVersion, Path]) -> None:
+    with pytest.raises(RequestError, match="no version called 'nope'"):
+        pipeline.promote("nope", lived[0])

@@ -10,7 +10,7 @@ from llmops.core.measures import measure_name, spelt
 from llmops.core.report import LOWER_IS_BETTER, EvalReport
 from llmops.evals.pages import plots
 from llmops.evals.pages.answers import of_pair
-from llmops.evals.pages.template import asked_how, render
+from llmops.evals.pages.template import asked_how, called, render
 
 MOST_LINES = 20  # of the plot: the slices that lost most
 TONES = {"better": "good", "worse": "bad", "cannot tell": "warn"}
@@ -30,7 +30,7 @@ def comparison_page(made: Comparison, baseline: EvalReport, challenger: EvalRepo
     ]
     return render(
         kind="comparison",
-        title=f"{made.challenger.ref} against {made.baseline.ref}",
+        title=f"{called(made.challenger)} against {called(made.baseline)}",
         made=made,
         report=challenger,
         metric=metric,
@@ -51,13 +51,14 @@ def sentence(made: Comparison) -> str:
     """The verdict for a reader who reads one line."""
     overall, name = made.overall, measure_name(made.metric)
     said = {"better": "is better than", "worse": "is worse than"}.get(made.verdict)
+    challenger, baseline = called(made.challenger), called(made.baseline)
     low, high = (f"{'+' if bound >= 0 else ''}{spelt(made.metric, bound)}" for bound in (overall.low, overall.high))
     if said is None:
         return (
-            f"On {overall.n:,} rows it cannot be told whether {made.challenger.ref} is better than {made.baseline.ref} "
+            f"On {overall.n:,} rows it cannot be told whether {challenger} is better than {baseline} "
             f"({name}: {low} to {high})."
         )
-    return f"{made.challenger.ref} {said} {made.baseline.ref} by {name}: {low} to {high} on {overall.n:,} rows."
+    return f"{challenger} {said} {baseline} by {name}: {low} to {high} on {overall.n:,} rows."
 
 
 def _tiles(made: Comparison, counts: Counter[str]) -> list[tuple[str, str, str]]:

@@ -16,7 +16,7 @@ from llmops.evals.calibration import ROWS_A_BIN, reliability
 from llmops.evals.intervals import of_marks
 from llmops.evals.pages import plots
 from llmops.evals.pages.answers import of_report, verdict
-from llmops.evals.pages.template import asked_how, render
+from llmops.evals.pages.template import asked_how, called, render
 
 MOST_LABELS = 12
 MOST_LINES = 20  # of a plot
@@ -31,7 +31,7 @@ def report_page(report: EvalReport) -> str:
     lengths = by_length(report.answers, metric)
     return render(
         kind="evaluation",
-        title=f"{report.subject.ref} on {report.suite.dataset}",
+        title=f"{called(report.subject)} on {report.suite.dataset}",
         report=report,
         metric=metric,
         tiles=_tiles(report, metric),

@@ -18,7 +18,8 @@ from markupsafe import Markup
 
 from llmops.core.drawing import flat
 from llmops.core.measures import measure_name, spelt
-from llmops.core.report import Suite
+from llmops.core.plan import Plan
+from llmops.core.report import Subject, Suite
 from llmops.evals.pages.answers import embedded
 
 HERE = Path(__file__).parent
@@ -55,6 +56,7 @@ def _templates() -> jinja2.Environment:
         finalize=_line,
     )
     made.filters |= {
+        "called": called,
         "count": lambda number: f"{number:,}",
         "measure": measure_name,
         "spelt": lambda value, metric: spelt(metric, value),
@@ -68,6 +70,11 @@ def _templates() -> jinja2.Environment:
 def _line(data: Any) -> Any:
     """Data on one line; what is HTML already stays as it is."""
     return data if isinstance(data, Markup) or not isinstance(data, str) else flat(data)
+
+
+def called(subject: Subject) -> str:
+    """Who was asked, by a name that tells them apart: the cheap rows beside one plan share its id."""
+    return subject.kind.replace("_", " ") if subject.ref.startswith(f"{Plan.prefix}-") else subject.ref
 
 
 def asked_how(suite: Suite) -> list[tuple[str, str]]:
