@@ -55,7 +55,7 @@ def evidence(ups_a_N: Counts, n_a_N: Counts, ups_b_N: Counts, n_b_N: Counts) -> 
 def likelihood_ratio(ups_a_N: Counts, n_a_N: Counts, ups_b_N: Counts, n_b_N: Counts) -> Nats:
     """Nats by which two shares fit better than one, N; 0 where a's share is not below b's."""
     apart_N = _fit(ups_a_N, n_a_N) + _fit(ups_b_N, n_b_N) - _fit(ups_a_N + ups_b_N, n_a_N + n_b_N)
-    return np.asarray(np.where(ups_a_N * n_b_N < ups_b_N * n_a_N, apart_N, 0.0))
+    return np.where(ups_a_N * n_b_N < ups_b_N * n_a_N, apart_N, 0.0)
 
 
 def _fit(ups_N: Counts, n_N: Counts) -> Nats:
@@ -63,7 +63,8 @@ def _fit(ups_N: Counts, n_N: Counts) -> Nats:
     share_N = ups_N / np.maximum(n_N, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ups_fit_N, downs_fit_N = ups_N * np.log(share_N), (n_N - ups_N) * np.log1p(-share_N)
-    return np.asarray(np.nan_to_num(ups_fit_N) + np.nan_to_num(downs_fit_N))  # 0 log 0 is 0
+    found_N: Nats = np.nan_to_num(ups_fit_N) + np.nan_to_num(downs_fit_N)  # 0 log 0 is 0
+    return found_N
 
 
 def _stakes(ups_N: Counts, downs_N: Counts) -> Nats:

@@ -166,7 +166,7 @@ def test_only_one_runs_and_it_can_be_stopped(home: Workspace) -> None:
 def test_what_production_says_nothing_of_or_is_already_is_not_tried(home: Workspace) -> None:
     with pytest.raises(RequestError, match="answers as production already"):
         began(home, 1)
-    with pytest.raises(RequestError, match="a share of"):
+    with pytest.raises(RequestError, match=r"share of 0\.9"):
         start(home, home.versions("tone")[1], 0.9, 0.05, "")
 
 
