@@ -22,7 +22,6 @@ NARROW = Recipe(
 # The same, beside instructions and their answers, a third of all rows.
 REPLAYED = NARROW.replace(
     data=NARROW.data.replace(replay=Replay(source=Source(from_="instructions"), share=0.33)),
-    training=NARROW.training.replace(max_tokens=160),
 )
 
 

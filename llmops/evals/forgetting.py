@@ -75,13 +75,13 @@ def read_texts(model: Model, material: Material, track: Track) -> Marked | None:
 
 
 def choose(model: Model, material: Material, track: Track) -> Marked | None:
-    """Multiple choice by likelihood: the likeliest option for its length."""
+    """Multiple choice by likelihood: the likeliest option."""
     questions = material.questions
     if not questions:
         return None
     suite = question_suite("forgetting", Choose(), questions, ())
     report = choose_likeliest(model, Subject(kind="base", ref="either"), suite, questions, track)
-    marks_N = np.array([answer.marks["accuracy_norm"] for answer in report.answers])
+    marks_N = np.array([answer.marks["accuracy"] for answer in report.answers])
     return Marked(
         [one.asked for one in questions], marks_N, np.ones(len(marks_N)), [a.answered for a in report.answers]
     )
@@ -109,7 +109,7 @@ TESTS: dict[str, Test] = {
         "share", "harmful requests declined", SHARE_MARGIN, 1.0, follow([Asked(one, refused) for one in HARMFUL])
     ),
     "look-alikes": Test(
-        "share", "harmless requests that sound harmful, answered", SHARE_MARGIN, 1.0,
+        "share", "harmless requests that sound harmful, not declined", SHARE_MARGIN, 1.0,
         follow([Asked(one, helped) for one in HARMLESS]),
     ),
 }  # fmt: skip

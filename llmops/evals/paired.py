@@ -58,9 +58,17 @@ def changed_share(before_N: np.ndarray, after_N: np.ndarray) -> Estimate:
 
 
 def change(before_N: np.ndarray, after_N: np.ndarray, weights_N: np.ndarray, groups: Sequence[str]) -> Estimate:
-    """The weighted mean of after - before: of shares by `changed_share`, of other marks by drawing groups again."""
-    if set(np.unique([before_N, after_N])) <= {0.0, 1.0} and len(set(groups)) == len(groups):
-        return changed_share(before_N, after_N)
+    """The weighted mean of after - before: of shares by `changed_share`, of other marks by drawing groups again.
+
+    Shares of rows that hang together are drawn again, too; where none changed there is no spread to draw, and every
+    group counts as one row.
+    """
+    independent = len(set(groups))
+    if set(np.unique([before_N, after_N])) <= {0.0, 1.0}:
+        if independent == len(groups):
+            return changed_share(before_N, after_N)
+        if np.array_equal(before_N, after_N):
+            return changed_share(before_N[:independent], after_N[:independent])
     return weighed(after_N - before_N, weights_N, groups)
 
 
@@ -74,15 +82,17 @@ def share_of(part: float, part_R: np.ndarray, whole: float, whole_R: np.ndarray,
 def more_in(one_N: np.ndarray, other_M: np.ndarray, groups: tuple[Sequence[str], Sequence[str]]) -> Estimate:
     """The share of ones in `one_N` less that in `other_M`, two sets of rows: Newcombe's hybrid score interval.
 
-    (Statistics in Medicine 17:873, 1998, method 10.) Where rows share a group, by drawing groups again.
+    (Statistics in Medicine 17:873, 1998, method 10.) Where rows share a group, by drawing groups again; where there is
+    no one on either side, there is no spread to draw, and every group counts as one row.
     """
-    n, m = len(one_N), len(other_M)
-    value = float(one_N.mean() - other_M.mean())
-    if len(set(groups[0])) < n or len(set(groups[1])) < m:
-        drawn_R = draws(one_N, np.ones(n), groups[0]) - draws(other_M, np.ones(m), groups[1], SEED + 1)
-        return estimate(value, drawn_R, n)
-    (one, other) = (float(one_N.mean()), float(other_M.mean()))
-    (low_1, high_1), (low_2, high_2) = wilson(float(one_N.sum()), n), wilson(float(other_M.sum()), m)
+    one, other = float(one_N.mean()), float(other_M.mean())
+    value, (n, m) = one - other, (len(set(some)) for some in groups)
+    if (n, m) != (len(one_N), len(other_M)) and (one or other):
+        drawn_R = draws(one_N, np.ones(len(one_N)), groups[0]) - draws(
+            other_M, np.ones(len(other_M)), groups[1], SEED + 1
+        )
+        return estimate(value, drawn_R, len(one_N))
+    (low_1, high_1), (low_2, high_2) = wilson(one * n, n), wilson(other * m, m)
     low = value - ((one - low_1) ** 2 + (high_2 - other) ** 2) ** 0.5
     high = value + ((high_1 - one) ** 2 + (other - low_2) ** 2) ** 0.5
-    return Estimate(value=round(value, 5), low=round(low, 5), high=round(high, 5), n=n)
+    return Estimate(value=round(value, 5), low=round(low, 5), high=round(high, 5), n=len(one_N))

@@ -51,8 +51,8 @@ def start(workspace: Workspace, version: ModelVersion, share: float, alpha: floa
                 because=because,
             )
         except ValueError as error:
-            what = f"no canary goes by a share of {share:g} and an alpha of {alpha:g}"
-            raise RequestError(what, "--share is above 0 and at most 0.5") from error
+            what = f"no canary goes by a share of {share} and an alpha of {alpha}"
+            raise RequestError(what, "the share is above 0 and at most 0.5, alpha at most 0.2") from error
         event = CanaryStarted(canary=canary, author=workspace.world.author, at=workspace.world.clock())
         workspace.ledger.append(event, name)
     return event

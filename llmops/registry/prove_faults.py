@@ -16,7 +16,7 @@ from llmops.store.files import sha256_folder, write_json
 from llmops.store.workspace import Workspace
 
 Say = Callable[[str], None]
-BETWEEN_S = 0.01  # what a real promotion does between two of its steps takes about as long
+BETWEEN_S = 0.02  # what a real promotion does between two of its steps takes about as long
 
 
 def promote_in_two_steps(at: Workspace, say: Say) -> None:
@@ -42,6 +42,7 @@ def promote_after_saying_so(at: Workspace, say: Say) -> None:
     """Acknowledged before it is written."""
     version = at.versions(NAME)[-1]
     say(f"promoted {version.number}")
+    time.sleep(BETWEEN_S)
     promote(at, version, None, because="a proof")
 
 
@@ -59,6 +60,7 @@ def promote_before_the_version(at: Workspace, say: Say) -> None:
     )
     at.ledger.append(event, NAME)
     say(f"promoted {number}")
+    time.sleep(BETWEEN_S)
     register(at, sample_plan(), sample_report([True]), some_files())
 
 

@@ -34,6 +34,10 @@ KINDS: dict[str, type[Value]] = {
     "canary": CanaryStarted,
     "canary end": CanaryEnded,
 }
+# Whoever reads these later finds new ones only behind those read before. PostgreSQL gives numbers before it commits, so
+# their writers queue. Traffic does not, since its order is that of its times: p99 of 8 x 100 writes 550 ms in a queue,
+# 40 ms without.
+FOLDED = (Promotion, CanaryStarted, CanaryEnded)
 WORDS = {kind: word for word, kind in KINDS.items()}
 
 TABLE = sql.Table(
@@ -99,7 +103,7 @@ def _queue(address: URL) -> Path | None:
 
 
 class Ledger:
-    """One table of events. Several processes may append at once; who reads later never sees an event before others."""
+    """One table of events. Several processes may append at once."""
 
     def __init__(self, url: str) -> None:
         self._engine = connect(url)
@@ -130,10 +134,7 @@ class Ledger:
             yield connection
 
     def _lock(self, connection: Connection) -> None:
-        """Wait for other writers until the end of the transaction; on SQLite its beginning did so.
-
-        Without it PostgreSQL gives numbers before it commits, so an event could appear before one already read.
-        """
+        """Wait for others who do the same until the end of the transaction; on SQLite its beginning did so."""
         if connection.dialect.name == "postgresql":
             connection.execute(sql.select(sql.func.pg_advisory_xact_lock(LOCK)))
 
@@ -141,7 +142,8 @@ class Ledger:
         """Add one event. `name` is what it concerns (`tone`), `key` what it can be found by (an exchange's id)."""
         row = {"kind": WORDS[type(value)], "name": name, "key": key, "body": value.model_dump_json(by_alias=True)}
         with self._transaction() as connection:
-            self._lock(connection)
+            if isinstance(value, FOLDED):
+                self._lock(connection)
             connection.execute(TABLE.insert().values(**row))
 
     def read(self, kind: type[V], name: str | None = None, key: str | None = None) -> list[V]:

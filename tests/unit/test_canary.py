@@ -62,7 +62,7 @@ def test_a_conversation_stays_with_whom_it_began_and_the_share_is_kept() -> None
     who = [version_for(CANARY, f"conversation {number}") for number in range(20_000)]
     assert who == [version_for(CANARY, f"conversation {number}") for number in range(20_000)]
     assert set(who) == {"tone:1", "tone:2"} and 0.09 < who.count("tone:2") / len(who) < 0.11
-    assert [version_for(CANARY, name) for name in ("a", "b", "c", "\ud800")] == ["tone:1"] * 4  # on any machine
+    assert [version_for(CANARY, name) for name in ("a", "b", "\ud800")] == ["tone:2", "tone:2", "tone:1"]
     other = CANARY.replace(challenger=3)
     both = sum(
         version_for(CANARY, str(n)) == "tone:2" and version_for(other, str(n)) == "tone:3" for n in range(20_000)

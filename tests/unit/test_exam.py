@@ -180,6 +180,10 @@ def test_two_shares_are_told_apart_as_newcombe_tells_them() -> None:
     groups = [str(place) for place in range(80)]
     found = paired.more_in(np.r_[np.ones(56), np.zeros(14)], np.r_[np.ones(48), np.zeros(32)], (groups[:70], groups))
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    pairs = [str(place // 2) for place in range(40)]
+    nothing = paired.more_in(np.zeros(40), np.zeros(40), (pairs, pairs))
+    assert nothing.value == 0 and nothing.high > 0.1  # 20 groups without one are no certainty
+    assert paired.change(np.zeros(40), np.zeros(40), np.ones(40), pairs).high > 0.1
 
 
 def test_rows_of_one_group_do_not_pass_for_many() -> None:
