@@ -39,7 +39,10 @@ class Tokeniser:
             shown = [
                 tool.model_dump(exclude_none=True) for tool in ask.tools or () if tool.function.name in tools.names
             ]
-            ids = await self.ids(one, one.tools.prompt_ids, turns(ask.messages), shown)
+            said = turns(ask.messages)
+            if said[0]["role"] != "system":
+                said = [*(turn.to_json() for turn in one.opening), *said]
+            ids = await self.ids(one, one.tools.prompt_ids, said, shown)
         else:
             ids = await self.ids(one, one.renderer.prompt_ids, one.as_trained(plain(ask)))
         return Prompt(tuple(ids), text, one.renderer.end_ids, held, ask.likeliest)

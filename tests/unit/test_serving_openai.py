@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from llmops.core.dataset import Message
 from llmops.core.serving import Exchange, Feedback
 from llmops.serving.classify import CheapLabels, LabelReader
 from llmops.serving.engine import ClassifierEngine, Prompt, ScriptedEngine
+from llmops.serving.prepare import Tokeniser
+from llmops.serving.requests import ChatRequest
 from llmops.serving.serve import Served, ServeSettings, running
+from llmops.serving.tools import tool_use
 from llmops.store.ledger import Ledger
 from tests.unit.serving_samples import TOKEN, LetterRenderer, endpoint
 
@@ -234,6 +238,35 @@ def test_a_tools_answer_may_be_sent_back_and_a_forced_call_is_checked(ask: opena
     named = {"type": "function", "function": {"name": "weather"}}
     with pytest.raises(openai.InternalServerError, match="no call"):
         ask.chat.completions.create(model="tone", messages=say("no"), tools=[WEATHER], tool_choice=named)  # type: ignore[list-item]
+
+
+def test_what_stood_before_every_conversation_in_training_stands_before_one_with_tools() -> None:
+    opening = (Message(role="system", content="Answer in one word."),)
+    one = Served("tone:1", (), ScriptedEngine(script, context_tokens=4000), LetterRenderer(), opening, tools=Tools())
+
+    def rendered(*messages: dict[str, str]) -> str:
+        asked = ChatRequest.model_validate({"model": "tone:1", "messages": messages, "tools": [WEATHER]})
+        tokeniser = Tokeniser()
+        try:
+            prompt = asyncio.run(tokeniser.chat(one, asked, tool_use(asked, one.tools), None))
+        finally:
+            tokeniser.close()
+        return "".join(chr(id - 3) for id in prompt.ids)
+
+    assert rendered({"role": "user", "content": "hi"}).count("Answer in one word.") == 1
+    assert "Answer in" not in rendered({"role": "system", "content": "Own."}, {"role": "user", "content": "hi"})
+
+
+def test_a_pattern_that_cannot_be_read_is_refused_in_words_and_not_on_the_console(
+    ask: openai.OpenAI, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(openai.BadRequestError, match="cannot be read: missing"):
+        ask.chat.completions.create(
+            model="tone",
+            messages=HELLO,
+            response_format={"type": "regex", "pattern": "(my secret"},  # type: ignore[arg-type]
+        )
+    assert "secret" not in capfd.readouterr().err
 
 
 def test_a_base_without_a_form_for_tools_says_so(ask: openai.OpenAI) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
 
 import re2
 
 from llmops.core.errors import RequestError
+from llmops.core.patterns import linear
 from llmops.core.scorers import Exact, Fold, Includes, PickedOption, Regex
 from llmops.core.suites import Question
 from llmops.evals.scorers.mark import Marked, Marker, Tools, Unmarked, each, right
@@ -149,8 +149,8 @@ def regex(knobs: Regex, tools: Tools) -> Marker:
     own = None
     if knobs.pattern is not None:
         try:
-            own = compiled(knobs.pattern)
-        except re2.error as error:
+            own = linear(knobs.pattern)
+        except ValueError as error:
             raise RequestError(
                 f"the pattern does not compile: {error}", "write it for RE2, which has no look-around"
             ) from error
@@ -172,16 +172,8 @@ def regex(knobs: Regex, tools: Tools) -> Marker:
     return each(mark)
 
 
-@lru_cache(maxsize=512)
-def compiled(pattern: str) -> Any:
-    """A pattern of RE2, which reports an error to us and not on the console."""
-    options = re2.Options()
-    options.log_errors = False
-    return re2.compile(pattern, options)
-
-
 def _of_row(pattern: str) -> Any:
     try:
-        return compiled(pattern)
-    except re2.error as error:
+        return linear(pattern)
+    except ValueError as error:
         raise Unmarked(f"the expected pattern does not compile: {error}") from error
