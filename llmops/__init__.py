@@ -124,6 +124,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import ask_held_out as ask_held_out
     from llmops.pipeline import board as board
     from llmops.pipeline import calibrate as calibrate
+    from llmops.pipeline import canary as canary
     from llmops.pipeline import card as card
     from llmops.pipeline import certify as certify
     from llmops.pipeline import chat as chat
@@ -169,7 +170,9 @@ if TYPE_CHECKING:
     from llmops.pipeline import show as show
     from llmops.pipeline import side_by_side as side_by_side
     from llmops.pipeline import slices as slices
+    from llmops.pipeline import start_canary as start_canary
     from llmops.pipeline import stop as stop
+    from llmops.pipeline import stop_canary as stop_canary
     from llmops.pipeline import sweep as sweep
     from llmops.pipeline import train as train
     from llmops.pipeline import train_seeds as train_seeds
@@ -181,11 +184,12 @@ __version__ = "0.1.0"
 
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
-    "llmops.pipeline": """abstention adopt ask_held_out board calibrate card certify chat choose compare correct curate
-        evaluate evaluate_questions evaluate_suite examine examples_of export export_suite feedback
+    "llmops.pipeline": """abstention adopt ask_held_out board calibrate canary card certify chat choose compare correct
+        curate evaluate evaluate_questions evaluate_suite examine examples_of export export_suite feedback
         forecast forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up listing
         load measure_cheap measure_load new outcome page pick plan power predict prepare promote prove read_lm_eval
-        register rollback run serve show side_by_side slices stop sweep train train_seeds vary
+        register rollback run serve show side_by_side slices start_canary stop stop_canary sweep train train_seeds
+        vary
         write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.capacity": "Capacity Need",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from llmops.cli import judge, keep, load, look, make, power, prove, use
+from llmops.cli.canary import canary
 from llmops.cli.choose import choose, forecast
 from llmops.cli.verbs import INTERRUPTED, add_verb, complain
 
@@ -23,6 +24,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {
         keep.adopt,
         keep.certify,
         judge.promote,
+        canary,
         judge.rollback,
         prove.prove,
     ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from llmops.cli import boards, exam, scores, weights, words
+from llmops.cli import boards, canary, exam, scores, weights, words
 from llmops.cli.cards import DataCard, LmEvalTask, Page
 from llmops.cli.choices import choice, forecast
 from llmops.cli.recipes import NewRecipe
@@ -310,6 +310,7 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     Choice: choice,
     Forecast: forecast,
     **boards.PICTURES,
+    **canary.PICTURES,
     **weights.PICTURES,
     dict: pairs,
     list: listing,

@@ -51,6 +51,10 @@ class Speaker(Protocol):
         """What this stage makes of a conversation before its reply."""
         ...
 
+    def text_ids(self, text: str) -> list[int]:
+        """What this stage makes of running text."""
+        ...
+
     def look(self, rows: Sequence[Row], places: Sequence[Sequence[int]]) -> list[Look]:
         """What comes after each place of each row."""
         ...
@@ -69,6 +73,9 @@ class LocalSpeaker:
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         return self.model.renderer.prompt_ids(messages)
+
+    def text_ids(self, text: str) -> list[int]:
+        return self.model.renderer.text_ids(text)
 
     def look(self, rows: Sequence[Row], places: Sequence[Sequence[int]]) -> list[Look]:
         import torch

@@ -3,6 +3,7 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
+from llmops.pipeline.canary import canary, start_canary, stop_canary
 from llmops.pipeline.choose import choose
 from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
@@ -30,6 +31,7 @@ __all__ = [
     "ask_held_out",
     "board",
     "calibrate",
+    "canary",
     "card",
     "certify",
     "chat",
@@ -75,7 +77,9 @@ __all__ = [
     "show",
     "side_by_side",
     "slices",
+    "start_canary",
     "stop",
+    "stop_canary",
     "sweep",
     "train",
     "train_seeds",

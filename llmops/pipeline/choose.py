@@ -163,11 +163,11 @@ def _verdict_of_heldout(entries: Sequence[Entry], verdict: Verdict, arena: Arena
     assert picked.heldout is not None
     unit = unit_of(picked.heldout.metric)
     gap = behind(_rivals(seen, arena.at, heldout=True))[names.index(verdict.pick)]
-    told = "not told apart from any other row" if gap.tied else f"worse by at least {spell(gap.at_least, unit)}"
+    told = "no other one is shown to be better" if gap.tied else f"it is worse by at least {spell(gap.at_least, unit)}"
     return (
         f"On {picked.heldout.n:,} held-out rows {verdict.pick} has {picked.heldout.value:.3f} "
         f"({picked.heldout.low:.3f} to {picked.heldout.high:.3f}), {spell(gap.estimate, unit)} behind the best "
-        f"row there; it is {told}."
+        f"row there; {told}."
     )
 
 

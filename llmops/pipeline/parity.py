@@ -22,12 +22,15 @@ from llmops.store.files import building, read_json, sha256_file, sha256_folder, 
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    from llmops.lm.render import Renderer
     from llmops.lm.stage import LocalSpeaker, Speaker
+    from llmops.registry.parity import Question
     from llmops.serving.gateway import PromptRenderer
 
 ROWS = 32
 SERVED_PLACES = 2  # places of a reply at which the engine is asked: a request each
 CONTEXT_TOKENS = 2048
+TEXT_TOKENS = 24  # of running text, behind its first half
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
             served_opening=opening,
         )
         with bare_forms(base.folder, base_gguf(base, at.world), chain.template, plan.knobs.threads) as bare:
-            rows = [row for row in at.rows(version.dataset, "heldout") if row.messages][:ROWS]
+            rows = at.rows(version.dataset, "heldout")[:ROWS]
             found = examine(chain, bare, rows, Path(scratch), at)
     write_json(kept, found.to_json())
     write_card(at, version)
@@ -126,14 +129,14 @@ def bare_forms(folder: Path, gguf: Path, template: str, threads: int) -> Iterato
 def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Workspace) -> Certificate:
     """The certificate of a chain, asked `rows`. `scratch` takes the GGUF read back."""
     from llmops.lm.stage import merged_and_back
-    from llmops.registry.parity import Form, Question
+    from llmops.registry.parity import Form
     from llmops.registry.parity import certify as against
 
     trained = _local(bare.folder, chain.tuned, chain.template, bare.threads)
     merged = _local(chain.merged, None, chain.template, bare.threads)
     back = merged_and_back(bare.folder, chain.tuned, trained.model.renderer)
     read = _local(_read_back(chain.gguf, scratch), None, chain.template, bare.threads)
-    questions = [Question(tuple(row.prompt), tuple(trained.model.renderer.reply_ids(row.reply))) for row in rows]
+    questions = [_question(row, trained.model.renderer) for row in rows]
     made, file, engine_file = (
         digest(sha256_folder(chain.merged)),
         sha256_file(chain.gguf),
@@ -148,6 +151,15 @@ def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Wo
         ]
         watched = at.world.track(forms, f"certifying {chain.version}", len(forms))
         return against(chain.version, trained, bare.plain, watched, questions, paired_interval)
+
+
+def _question(row: Row, renderer: Renderer) -> Question:
+    from llmops.registry.parity import Question
+
+    if row.messages:
+        return Question(tuple(row.prompt), tuple(renderer.reply_ids(row.reply)))
+    half = len(row.text) // 2
+    return Question((), tuple(renderer.content_ids(row.text[half:])[:TEXT_TOKENS]), row.text[:half])
 
 
 def paired_interval(changes_N: np.ndarray) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from llmops.store.workspace import Workspace
 PROOFS: dict[str, tuple[str, ...]] = {
     "data": ("llmops.data.prove",),
     "training": ("llmops.training.prove",),
+    "registry": ("llmops.registry.prove", "llmops.pipeline.prove_registry"),
     "serving": ("llmops.serving.prove",),
     "parity": ("llmops.pipeline.prove_parity",),
     "evaluation": ("llmops.evals.prove", "llmops.experiments.prove", "llmops.pipeline.prove_seeds"),

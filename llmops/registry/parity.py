@@ -21,17 +21,23 @@ from llmops.lm.stage import Look, Row, Speaker, Spoken
 TIMES = 4.0
 ROUNDING_NATS = 1e-6  # of a float32 log-probability: nothing finer is told apart
 HALF = 0.5  # of what the adapter does must be shown to survive, where noise leaves that much room
-GREEDY_TOKENS = 16
+GREEDY_TOKENS = 8
 
 Interval = Callable[[np.ndarray], tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A held-out row: what was said before the reply, and the tokens of the reply with its end token."""
+    """A held-out row: what was said before the reply, and the tokens of the reply with its end token. Of running text,
+    its first half (`text`), and the tokens that go on from there."""
 
     messages: tuple[Message, ...]
     reply_ids: tuple[int, ...]
+    text: str = ""
+
+    def prompt_ids(self, speaker: Speaker) -> list[int]:
+        """What a stage makes of all that stands before the reply."""
+        return speaker.text_ids(self.text) if self.text else speaker.prompt_ids(self.messages)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def certify(
 
     `bare` is the base without the adapter; `spread` gives the 95 % interval of the mean of paired differences.
     """
-    prompts = [trained.prompt_ids(question.messages) for question in questions]
+    prompts = [question.prompt_ids(trained) for question in questions]
     said = trained.greedy(prompts, GREEDY_TOKENS)
     asked = _Asked(trained, bare, questions, prompts, said, spread)
     stages, most = [], [0]
@@ -113,7 +119,7 @@ class _Asked:
 
     def checks(self, form: Form) -> list[Check]:
         """Every check of one form. Where it reads other tokens, nothing behind that can be compared."""
-        own = [form.speaker.prompt_ids(question.messages) for question in self.questions]
+        own = [question.prompt_ids(form.speaker) for question in self.questions]
         texts = [_same_prompts(self.prompts, own), _same_ends(self.trained.end_ids, form.speaker.end_ids)]
         if not all(check.passed for check in texts):
             return texts

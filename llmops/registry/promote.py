@@ -44,7 +44,7 @@ def promote(
         if now is not None and now.version == version.number:
             raise RequestError(f"{version.ref} answers as {ALIAS} already", "promote another version, or roll back")
         _refuse_changed_files(workspace, version, comparison)
-        objection, grounds = _weigh(workspace, version, comparison, now)
+        objection, speaks = _weigh(workspace, version, comparison, now)
         if objection and not because:
             raise _refused(workspace, version, comparison, objection)
         promotion = Promotion(
@@ -55,7 +55,7 @@ def promote(
             comparison=comparison.id if comparison else None,
             because=f"{because} (the gate had said: {objection})"
             if objection
-            else " ".join(filter(None, (grounds, because))),
+            else " ".join(filter(None, (speaks, because))),
             override=objection is not None,
             author=workspace.world.author,
             at=workspace.world.clock(),
@@ -151,13 +151,13 @@ def _weigh(
     )
     if objection:
         return objection, ""
-    grounds, against = _grounds(comparison)
+    speaks, against = grounds(comparison)
     others = policy.objections(workspace, version, comparison)
     said = "; ".join([*([against] if against else []), *others])
-    return (said or None), grounds
+    return (said or None), speaks
 
 
-def _grounds(comparison: Comparison) -> tuple[str, str | None]:
+def grounds(comparison: Comparison) -> tuple[str, str | None]:
     """(what speaks for the challenger by this comparison, what speaks against it)."""
     found, other = comparison.overall, f"{comparison.baseline.kind} ({comparison.baseline.ref})"
     numbers = f"{comparison.metric} {found.delta:+.4f} ({found.low:+.4f} to {found.high:+.4f}, n {found.n})"

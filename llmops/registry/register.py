@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -75,7 +76,7 @@ def register(
                 run=origin.run,
                 adopted=origin.adopted,
                 report=report.id,
-                code_commit=code_commit(CLONE),
+                code_commit=our_commit(),
                 packages=packages(),
                 files=sha256_folder(draft),
                 temperature=origin.temperature,
@@ -115,6 +116,12 @@ def code_commit(clone: Path) -> str | None:
     except OSError:  # there is no git
         return None
     return done.stdout.strip() or None
+
+
+@cache
+def our_commit() -> str | None:
+    """The commit of the code that runs here: what was loaded stays, so git is asked once."""
+    return code_commit(CLONE)
 
 
 def packages() -> dict[str, str]:

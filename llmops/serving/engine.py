@@ -102,7 +102,8 @@ class Plain:
 class ScriptedEngine(Plain):
     """A fake: answers what `script` makes of the prompt, `pause_s` seconds before each piece.
 
-    With `chances`, it also chooses. `running` counts the answers under way, `left` those whose reader went away.
+    With `chances`, it also chooses; `constrains` is what it says of itself. `running` counts the answers under way,
+    `left` those whose reader went away.
     """
 
     def __init__(
@@ -112,13 +113,15 @@ class ScriptedEngine(Plain):
         slots: int = 8,
         context_tokens: int = 2048,
         chances: Callable[[Sequence[int], Sequence[int]], list[float]] | None = None,
+        constrains: bool = False,
     ) -> None:
         self.name = "script"
         self.script = script
         self.pause_s = pause_s
         self.slots = slots
         self.context_tokens = context_tokens
-        self.constrains = self.tells_chances = True
+        self.constrains = constrains
+        self.tells_chances = True
         self.chooses = chances is not None
         self.running = 0
         self.left = 0

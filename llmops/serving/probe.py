@@ -43,6 +43,10 @@ class EngineSpeaker:
         said = messages[before:] if tuple(messages[:before]) == self._opening else messages
         return self._renderer.prompt_ids(self._served.as_trained(said))
 
+    def text_ids(self, text: str) -> list[int]:
+        """As for a text completion."""
+        return self._renderer.text_ids(text)
+
     def look(self, rows: Sequence[Row], places: Sequence[Sequence[int]]) -> list[Look]:
         """One token asked for behind each place. Raises `LlmopsError` where the engine refuses."""
         found = []

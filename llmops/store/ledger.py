@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sql
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
+from llmops.core.canary import CanaryEnded, CanaryStarted
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.people import Corrected, Note
 from llmops.core.serving import Endpoint, Exchange, Feedback
 from llmops.core.value import Value
 from llmops.core.version import Promotion, RefusedPromotion
-from llmops.store.files import stored
+from llmops.store.files import locked, stored
 
 V = TypeVar("V", bound=Value)
 
@@ -25,7 +31,13 @@ KINDS: dict[str, type[Value]] = {
     "feedback": Feedback,
     "correction": Corrected,
     "note": Note,
+    "canary": CanaryStarted,
+    "canary end": CanaryEnded,
 }
+# Whoever reads these later finds new ones only behind those read before. PostgreSQL gives numbers before it commits, so
+# their writers queue. Traffic does not, since its order is that of its times: p99 of 8 x 100 writes 550 ms in a queue,
+# 40 ms without.
+FOLDED = (Promotion, CanaryStarted, CanaryEnded)
 WORDS = {kind: word for word, kind in KINDS.items()}
 
 TABLE = sql.Table(
@@ -41,20 +53,53 @@ TABLE = sql.Table(
 )
 
 
+# The one lock that writers to a PostgreSQL ledger share: any number, the same in every process.
+LOCK = 0x6C6C6D6F7073
+KEYS_AT_ONCE = 500
+HOW = "LLMOPS_DATABASE_URL is postgresql://USER:PASSWORD@HOST/DATABASE, or unset for SQLite in the workspace"
+
+
 def connect(url: str) -> Engine:
-    """An engine whose writers wait for each other: on SQLite every transaction begins IMMEDIATE, timeout 30 s.
+    """An engine whose writers wait for each other, on SQLite or on PostgreSQL. Raises `RequestError` for another URL.
 
-    The rollback journal stays on, because SQLite before 3.51.3 has a bug in its write-ahead log.
+    On SQLite every transaction begins IMMEDIATE, timeout 30 s, and the rollback journal stays on, because SQLite before
+    3.51.3 has a bug in its write-ahead log.
     """
-    if not url.startswith("sqlite"):
-        return sql.create_engine(url, pool_pre_ping=True)
-    engine = sql.create_engine(url, connect_args={"timeout": 30.0, "isolation_level": None})
+    address = _address(url)
+    if address.get_backend_name() == "sqlite":
+        engine = sql.create_engine(address, connect_args={"timeout": 30.0, "isolation_level": None})
+        sql.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        return engine
+    try:
+        return sql.create_engine(address, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"the ledger is in PostgreSQL, but {error.name} is not installed", "pip install 'llmops[postgresql]'"
+        ) from error
 
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    sql.event.listen(engine, "begin", begin)
-    return engine
+def _address(url: str) -> URL:
+    """The URL with the driver that we use. What it says may hold a password, so an error does not repeat it."""
+    try:
+        address = make_url(url)
+        backend = address.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise RequestError("the URL of the ledger's database cannot be read", HOW) from error
+    if backend == "sqlite":
+        return address
+    if backend not in ("postgresql", "postgres"):
+        raise RequestError(f"a ledger cannot be kept in {backend}", HOW)
+    return address.set(drivername="postgresql+psycopg")
+
+
+def _queue(address: URL) -> Path | None:
+    """The file on which the users of an SQLite ledger wait for their turn; None where nobody else can open it.
+
+    SQLite's own waiters sleep ever longer and overtake each other: of 8 x 100 writes the slowest waited 10.8 s.
+    """
+    if address.get_backend_name() != "sqlite" or address.database in (None, "", ":memory:"):
+        return None
+    return Path(f"{address.database}.lock")
 
 
 class Ledger:
@@ -62,20 +107,43 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self._engine = connect(url)
+        self._queue = _queue(self._engine.url)
         self._made = False
         self._making = threading.Lock()
 
-    def _begin(self) -> sql.engine.base.Connection:
-        with self._making:
-            if not self._made:
-                TABLE.metadata.create_all(self._engine, checkfirst=True)
-                self._made = True
-        return self._engine.connect()
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A transaction on the table, which is made where it is missing."""
+        turn = locked(self._queue) if self._queue else nullcontext()
+        with self._reached() as connection, turn, connection.begin():
+            with self._making:
+                if not self._made:
+                    self._lock(connection)  # PostgreSQL: two processes that make the table at once would collide
+                    TABLE.metadata.create_all(connection, checkfirst=True)
+                    self._made = True
+            yield connection
+
+    @contextmanager
+    def _reached(self) -> Iterator[Connection]:
+        try:
+            connection = self._engine.connect()
+        except OperationalError as error:
+            where, why = self._engine.url.render_as_string(), str(error.orig).strip().splitlines()[0]
+            raise LlmopsError(f"the ledger at {where} cannot be opened: {why}", HOW) from error
+        with connection:
+            yield connection
+
+    def _lock(self, connection: Connection) -> None:
+        """Wait for others who do the same until the end of the transaction; on SQLite its beginning did so."""
+        if connection.dialect.name == "postgresql":
+            connection.execute(sql.select(sql.func.pg_advisory_xact_lock(LOCK)))
 
     def append(self, value: Value, name: str, key: str = "") -> None:
         """Add one event. `name` is what it concerns (`tone`), `key` what it can be found by (an exchange's id)."""
         row = {"kind": WORDS[type(value)], "name": name, "key": key, "body": value.model_dump_json(by_alias=True)}
-        with self._begin() as connection, connection.begin():
+        with self._transaction() as connection:
+            if isinstance(value, FOLDED):
+                self._lock(connection)
             connection.execute(TABLE.insert().values(**row))
 
     def read(self, kind: type[V], name: str | None = None, key: str | None = None) -> list[V]:
@@ -85,12 +153,26 @@ class Ledger:
             query = query.where(TABLE.c.name == name)
         if key is not None:
             query = query.where(TABLE.c.key == key)
-        with self._begin() as connection, connection.begin():
+        with self._transaction() as connection:
             bodies = connection.execute(query).scalars().all()
         return [stored(kind, body, "an event of the ledger") for body in bodies]
+
+    def find(self, kind: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """The last event of a kind with each key, where there is one."""
+        found: dict[str, V] = {}
+        with self._transaction() as connection:
+            for start in range(0, len(keys), KEYS_AT_ONCE):
+                query = (
+                    sql.select(TABLE.c.key, TABLE.c.body)
+                    .where(TABLE.c.kind == WORDS[kind], TABLE.c.key.in_(keys[start : start + KEYS_AT_ONCE]))
+                    .order_by(TABLE.c.number)
+                )
+                rows = connection.execute(query).all()
+                found |= {key: stored(kind, body, "an event of the ledger") for key, body in rows}
+        return found
 
     def name_of(self, kind: type[Value], key: str) -> str | None:
         """The name under which the event with this key was written, or None."""
         query = sql.select(TABLE.c.name).where(TABLE.c.kind == WORDS[kind], TABLE.c.key == key)
-        with self._begin() as connection, connection.begin():
+        with self._transaction() as connection:
             return connection.execute(query).scalars().first()

@@ -8,12 +8,15 @@ import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Exchange, Feedback
 from llmops.core.version import Promotion, champion
+from llmops.registry.prove_postgres import cluster, programs
 from llmops.store.ledger import Ledger
 from tests.unit.sample_values import NOON, exchange, feedback
 
@@ -131,3 +134,56 @@ def test_a_writer_waits_for_one_that_holds_the_lock(tmp_path: Path) -> None:
 def test_a_value_of_no_known_kind_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         ledger(tmp_path).append(exchange(1, NOON).sampling, "tone")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with cluster() as url:
+        yield url
+
+
+def test_postgresql_keeps_every_field_in_order_for_several_processes_that_make_the_table_at_once(server: str) -> None:
+    said = feedback(1, NOON, edit="Robert'); DROP TABLE events;-- \u4e2d\u6587 \U0001f600 \x00 \u2028 %s")
+    fork = multiprocessing.get_context("fork")
+    workers = [fork.Process(target=write_to, args=(server, number)) for number in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 6
+    events = Ledger(server)
+    events.append(said, "other", "ex-1")
+    assert events.read(Feedback, "other") == [said] and events.name_of(Feedback, "ex-1") == "other"
+    found = [event.id for event in events.read(Exchange, "tone")]
+    assert sorted(found) == sorted(f"ex-{worker * 10 + number}" for worker in range(6) for number in range(10))
+    assert set(events.find(Exchange, [*found, "ex-none"])) == set(found)
+
+
+def write_to(url: str, worker: int) -> None:
+    events = Ledger(url)
+    for number in range(worker * 10, worker * 10 + 10):
+        events.append(exchange(number, NOON), "tone", f"ex-{number}")
+
+
+def test_a_ledger_that_cannot_be_reached_says_so_without_the_password(tmp_path: Path) -> None:
+    away = Ledger(f"postgresql://ada:secret-word@/tone?host={tmp_path}")
+    with pytest.raises(LlmopsError, match="cannot be opened") as caught:
+        away.read(Promotion)
+    assert "secret-word" not in str(caught.value) and "LLMOPS_DATABASE_URL" in caught.value.fix
+
+
+@pytest.mark.parametrize("url", ["nonsense secret-word", "mysql://ada:secret-word@host/tone", "oracle+none://h"])
+def test_another_database_is_refused_in_two_lines(url: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        Ledger(url)
+    assert "secret-word" not in str(caught.value) and "postgresql://" in caught.value.fix
+
+
+def test_events_are_found_by_many_keys_at_once(tmp_path: Path) -> None:
+    events = ledger(tmp_path)
+    for number in range(3):
+        events.append(exchange(number, NOON), "tone", f"ex-{number}")
+    keys = [f"ex-{number}" for number in range(1200)]
+    assert list(events.find(Exchange, keys)) == ["ex-0", "ex-1", "ex-2"] and events.find(Exchange, []) == {}

@@ -49,7 +49,9 @@ def script(prompt: Prompt) -> Iterable[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Ledger]]:
     folder = tmp_path_factory.mktemp("openai")
     ledger = Ledger(f"sqlite:///{folder / 'l.db'}")
-    speaks = ScriptedEngine(script, context_tokens=4000, chances=lambda ids, options: [0.7, 0.3, 0.0][: len(options)])
+    speaks = ScriptedEngine(
+        script, context_tokens=4000, chances=lambda ids, options: [0.7, 0.3, 0.0][: len(options)], constrains=True
+    )
     reader = LabelReader(speaks, LetterRenderer(), ("good", "gone", "bad"), lambda text: (_user(text),))
     cheap = ClassifierEngine(("bad", "good"), lambda text: (0.1, 0.9) if "good" in text else (0.6, 0.4))
     served = [

@@ -1,0 +1,124 @@
+"""Proof of the ledger: eight processes write at once, none is turned away, none waits long, nothing is lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from llmops.core.proof import CheckResult, Size
+from llmops.core.serving import Feedback
+from llmops.registry.prove_postgres import cluster
+from llmops.store.ledger import Ledger
+
+PROCESSES = 8
+WRITES = {"ci": 100, "soak": 1000}  # of each process
+P99_S = 0.25
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+# Given a database's URL, gives what writes one event there.
+Writer = Callable[[str], Callable[[Feedback], None]]
+
+
+def appends(url: str) -> Callable[[Feedback], None]:
+    """How every verb writes."""
+    ledger = Ledger(url)
+    return lambda event: ledger.append(event, "proof", event.exchange)
+
+
+def deferred(url: str) -> Callable[[Feedback], None]:
+    """The planted fault: a transaction that begins as SQLite's do by themselves, looks, and then writes."""
+    file = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30.0, isolation_level=None)
+
+    def write(event: Feedback) -> None:
+        file.execute("BEGIN DEFERRED")
+        try:
+            file.execute("SELECT max(number) FROM events").fetchone()
+            row = ("feedback", "proof", event.exchange, event.model_dump_json())
+            file.execute("INSERT INTO events (kind, name, key, body) VALUES (?, ?, ?, ?)", row)
+            file.execute("COMMIT")
+        except sqlite3.OperationalError:
+            file.execute("ROLLBACK")
+            raise
+
+    return write
+
+
+def sqlite(size: Size, folder: Path) -> CheckResult:
+    """Eight writers to one file."""
+    return written("8 processes write to SQLite at once", f"sqlite:///{folder / 'ledger.db'}", WRITES[size])
+
+
+def postgresql(size: Size, folder: Path) -> CheckResult:
+    """Eight writers to one server, which is started for it. `LlmopsError` where PostgreSQL is not installed."""
+    with cluster() as url:
+        return written("8 processes write to PostgreSQL at once", url, WRITES[size])
+
+
+def planted(size: Size, folder: Path) -> CheckResult:
+    """The wrong ledger, put through the check of the right one."""
+    url = f"sqlite:///{folder / 'wrong.db'}"
+    result = written("", url, WRITES["ci"] // 2, deferred)
+    return CheckResult(
+        name="a ledger that begins deferred is found out",
+        found=int(not result.passed),
+        of=1,
+        goal="1/1",
+        passed=not result.passed,
+        note=result.note,
+    )
+
+
+def written(name: str, url: str, writes: int, writer: Writer = appends) -> CheckResult:
+    """What became of the writes of all processes."""
+    Ledger(url).read(Feedback)  # the table is there: a fault may not depend on who makes it
+    fork = multiprocessing.get_context("fork")
+    pipes = [fork.Pipe(duplex=False) for _ in range(PROCESSES)]
+    workers = [
+        fork.Process(target=_write, args=(url, writer, number, writes, sender))
+        for number, (_, sender) in enumerate(pipes)
+    ]
+    for worker in workers:
+        worker.start()
+    for _, sender in pipes:
+        sender.close()
+    seconds, errors = [], []
+    for receiver, _ in pipes:
+        with closing(receiver):
+            took, failed = receiver.recv()
+        seconds.extend(took)
+        errors.extend(failed)
+    for worker in workers:
+        worker.join(60)
+    keys = [event.exchange for event in Ledger(url).read(Feedback, "proof")]
+    of, kept = PROCESSES * writes, len(set(keys))
+    p99_s = sorted(seconds)[int(0.99 * len(seconds))] if seconds else float("inf")
+    said = f"; {len(errors)} refused, the first: {errors[0]}" if errors else ""
+    return CheckResult(
+        name=name,
+        found=kept,
+        of=of,
+        goal=f"{of}/{of}, none twice, 99 of 100 in less than {1000 * P99_S:.0f} ms",
+        passed=kept == len(keys) == of and not errors and p99_s < P99_S,
+        note=f"p99 {1000 * p99_s:.0f} ms, slowest {1000 * max(seconds, default=0):.0f} ms{said}",
+    )
+
+
+def _write(url: str, writer: Writer, worker: int, writes: int, sender: Connection) -> None:
+    write = writer(url)
+    took, failed = [], []
+    for number in range(writes):
+        event = Feedback(exchange=f"{worker}-{number}", thumb="up", author="proof", at=NOON)
+        began = time.perf_counter()
+        try:
+            write(event)
+        except Exception as error:  # whatever a writer meets is what is counted
+            failed.append(str(error).splitlines()[0])
+        else:
+            took.append(time.perf_counter() - began)
+    sender.send((took, failed))
+    sender.close()
