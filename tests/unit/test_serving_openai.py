@@ -127,7 +127,7 @@ def test_without_a_seed_a_drawn_answer_gets_a_fresh_one_and_a_greedy_one_none(
 ) -> None:
     drawn = [ask.chat.completions.create(model="tone", messages=HELLO, temperature=1).id for _ in range(2)]
     greedy = ask.chat.completions.create(model="tone", messages=HELLO).id
-    seeds = [site[1].read(Exchange, key=id)[0].sampling.seed for id in (*drawn, greedy)]
+    seeds = [recorded(site[1], id).sampling.seed for id in (*drawn, greedy)]
     assert seeds[0] != seeds[1] and seeds[2] == 0
 
 
