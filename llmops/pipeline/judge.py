@@ -141,14 +141,15 @@ def rollback(name: str, at: Workspace) -> Promotion:
 
 
 def report_of(ref: str, at: Workspace) -> EvalReport:
-    """A report by its id or `last`, or the newest one of a run or version."""
+    """A report by its id or `last`; of a run or version the newest on held-out rows, else on any suite."""
     if ref == "last" or (ref.startswith("rp-") and any(report_id.startswith(ref) for report_id in at.ids(EvalReport))):
         return at.get(EvalReport, ref)
     subject, _, _ = subject_of(ref, at)
     found = [report for report in at.all(EvalReport) if report.subject.ref == subject.ref]
     versions = [version for version in at.versions() if version.ref == subject.ref]
-    if found:
-        return found[-1]
+    on_rows = [report for report in found if report.suite.asking is None]
+    if on_rows or found:
+        return (on_rows or found)[-1]
     return at.get(EvalReport, versions[0].report) if versions else evaluate(ref, at)
 
 

@@ -278,7 +278,9 @@ class ClassifyRequest(Value):
         Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
         | Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_TEXTS)]
     )
-    abstain_below: float | None = Field(None, ge=0, le=1, description="no label below this; else the version's own")
+    abstain_below: float | None = Field(
+        None, ge=0, le=1, description="no label below this probability; without it, every label is given"
+    )
     user: Short | None = Field(None, description="accepted and not kept")
 
     @property
