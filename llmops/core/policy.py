@@ -14,6 +14,10 @@ class Policy(Value):
 
     certificate: bool = Field(True, description="tuned weights need a parity certificate in which no stage is broken")
     slices: bool = Field(True, description="no slice may be shown to be worse (Holm over all of them)")
+    guardrails: dict[str, float] = Field(
+        default_factory=dict,
+        description="slice: the most that it may be worse by, which must be shown (domain=tweets: 0.02)",
+    )
     leaks: bool = Field(True, description="a score may not owe anything to held-out rows that were trained on")
     exam: Literal["off", "not memorised", "understood"] = Field(
         "not memorised", description="what the exam, where it was sat, must say; understood: it must have been sat"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import yaml
 from pydantic import ValidationError
 
-from llmops.core.comparison import Comparison
+from llmops.core.comparison import Comparison, holm
 from llmops.core.errors import RequestError
 from llmops.core.exam import Exam
 from llmops.core.findings import Inflation
@@ -22,6 +22,7 @@ from llmops.store.workspace import Workspace
 
 FILE = "policy.yaml"
 HEAD = "# What a version must show before it answers as production. Every promotion reads this file.\n"
+Z95, ONE_SIDED = 1.959963984540054, 0.025
 INFLATION, EXAM = "leaks.json", "exam.json"  # beside a report
 
 
@@ -88,6 +89,27 @@ def slices(policy: Policy, workspace: Workspace, version: ModelVersion, comparis
     return f"it is worse on {'; '.join(worse)}" if worse else None
 
 
+def guardrails(policy: Policy, workspace: Workspace, version: ModelVersion, comparison: Comparison) -> str | None:
+    """Non-inferior on every slice that is named: the difference is surely above minus its margin (Holm, one-sided)."""
+    from scipy.stats import norm
+
+    absent = [name for name in policy.guardrails if name not in comparison.slices]
+    if absent:
+        return f"the guardrail {absent[0]} is no slice of its comparison; name it in evaluation.slices of the recipe"
+    found = {name: comparison.slices[name] for name in policy.guardrails}
+    half = {name: max((one.high - one.low) / 2, 1e-12) for name, one in found.items()}
+    ps = holm(
+        {name: float(norm.sf(Z95 * (one.delta + policy.guardrails[name]) / half[name])) for name, one in found.items()}
+    )
+    open_ = [
+        f"{name} {found[name].delta:+.4f} ({found[name].low:+.4f} to {found[name].high:+.4f}, n {found[name].n}) "
+        f"is not shown to be above {-policy.guardrails[name]:+.4f}"
+        for name, p in ps.items()
+        if p >= ONE_SIDED
+    ]
+    return f"guardrails: {'; '.join(open_)}; more rows of that slice would show it, if it is so" if open_ else None
+
+
 def leaks(policy: Policy, workspace: Workspace, version: ModelVersion, comparison: Comparison) -> str | None:
     """A score on rows that were trained on is no evidence."""
     path = workspace.folder(EvalReport, version.report) / INFLATION
@@ -119,4 +141,4 @@ def exam(policy: Policy, workspace: Workspace, version: ModelVersion, comparison
 
 
 Gate = Callable[[Policy, Workspace, ModelVersion, Comparison], str | None]
-GATES: tuple[Gate, ...] = (certificate, slices, leaks, exam)
+GATES: tuple[Gate, ...] = (certificate, slices, guardrails, leaks, exam)
