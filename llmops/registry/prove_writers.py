@@ -20,6 +20,7 @@ PROCESSES = 8
 WRITES = {"ci": 100, "soak": 1000}  # of each process
 P99_S = 0.25
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LOOK_S = 0.005  # between the look and the write of the planted fault, so that two of them meet on any machine
 # Given a database's URL, gives what writes one event there.
 Writer = Callable[[str], Callable[[Feedback], None]]
 
@@ -38,6 +39,7 @@ def deferred(url: str) -> Callable[[Feedback], None]:
         file.execute("BEGIN DEFERRED")
         try:
             file.execute("SELECT max(number) FROM events").fetchone()
+            time.sleep(LOOK_S)
             row = ("feedback", "proof", event.exchange, event.model_dump_json())
             file.execute("INSERT INTO events (kind, name, key, body) VALUES (?, ?, ?, ?)", row)
             file.execute("COMMIT")
