@@ -27,7 +27,7 @@ from llmops.store.workspace import Workspace
 
 KILLS = {"ci": 60, "soak": 1000}
 KILLS_A_WORKSPACE = 12
-KILLS_A_FAULT = 80  # at most, until it shows
+KILLS_A_FAULT = 400  # at most, until it shows
 ROUNDS = 3  # a kill falls within so many rounds after the start, a round being timed here first
 Say = Callable[[str], None]
 Act = Callable[[Workspace, Say], None]
