@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, computed_field
@@ -50,4 +51,23 @@ def caught(name: str, found: int, of: int, false_alarms: int = 0, clean: int = 0
         goal=f"{of}/{of}" + (f", 0 false alarms of {clean}" if clean else ""),
         passed=found == of and false_alarms == 0,
         note=note,
+    )
+
+
+def found_out(name: str, faults: Mapping[str, CheckResult]) -> CheckResult:
+    """Planted faults, each put through the check of what is right: that check must fail on every one of them."""
+    missed = [fault for fault, result in faults.items() if result.passed]
+    said = missed or [f"{fault}: {result.note}".removeprefix(": ") for fault, result in faults.items()]
+    return caught(name, len(faults) - len(missed), len(faults), note="; ".join(said))
+
+
+def covers(name: str, held: int, of: int) -> CheckResult:
+    """The goal of every interval of 95 %: of simulations, the share that holds the truth."""
+    return CheckResult(
+        name=name,
+        found=held,
+        of=of,
+        goal="the truth inside 93 to 97 % of them",
+        passed=0.93 <= held / of <= 0.97,
+        note=f"{100 * held / of:.1f} %",
     )

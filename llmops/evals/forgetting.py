@@ -171,28 +171,22 @@ def _replay(plan: Plan, lost: str) -> Iterator[Suggestion]:
         yield Suggestion(knob="data.replay.share", now=str(replay.share), take=str(share), sets=sets, because=why)
 
 
+def _lower(knob: str, now: float, take: float, because: str) -> Suggestion:
+    """The same knob, lower."""
+    return Suggestion(knob=knob, now=f"{now:g}", take=f"{take:g}", sets=(f"{knob}={take:g}",), because=because)
+
+
 def _rate(plan: Plan, lost: str) -> Iterator[Suggestion]:
-    rate = float(f"{plan.knobs.learning_rate / 3:.1g}")
-    yield Suggestion(
-        knob="training.learning_rate",
-        now=f"{plan.knobs.learning_rate:g}",
-        take=f"{rate:g}",
-        sets=(f"training.learning_rate={rate:g}",),
-        because="smaller steps leave the weights nearer to the base",
-    )
+    now = plan.knobs.learning_rate
+    why = "smaller steps leave the weights nearer to the base"
+    yield _lower("training.learning_rate", now, float(f"{now / 3:.1g}"), why)
 
 
 def _epochs(plan: Plan, lost: str) -> Iterator[Suggestion]:
-    epochs = plan.knobs.epochs
-    if epochs > 1:
-        fewer = max(1.0, round(epochs / 2, 1))
-        yield Suggestion(
-            knob="training.epochs",
-            now=f"{epochs:g}",
-            take=f"{fewer:g}",
-            sets=(f"training.epochs={fewer:g}",),
-            because="later passes teach the same rows again, and the weights go on moving",
-        )
+    now = plan.knobs.epochs
+    if now > 1:
+        why = "later passes teach the same rows again, and the weights go on moving"
+        yield _lower("training.epochs", now, max(1.0, round(now / 2, 1)), why)
 
 
 def _rank(plan: Plan, lost: str) -> Iterator[Suggestion]:

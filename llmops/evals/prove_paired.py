@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from llmops.core.findings import Estimate
-from llmops.core.proof import CheckResult, Size
+from llmops.core.proof import CheckResult, Size, covers
 from llmops.evals.paired import changed_share, draws, mean, more_in, share_of
 from llmops.store.workspace import Workspace
 
@@ -58,11 +58,4 @@ def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
         random, of = np.random.default_rng(20261126), SIMULATIONS[size] if slow else 2000
         found = [draw(random) for _ in range(of)]
         held = sum(one is not None and one.low <= truth <= one.high for one in found)
-        yield CheckResult(
-            name=name,
-            found=held,
-            of=of,
-            goal="the truth inside 93 to 97 % of them",
-            passed=0.93 <= held / of <= 0.97,
-            note=f"{held / of:.1%}",
-        )
+        yield covers(name, held, of)

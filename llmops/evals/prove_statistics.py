@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from llmops.core.proof import CheckResult, Size
+from llmops.core.proof import CheckResult, Size, covers, found_out
 from llmops.core.report import Answer, EvalReport, Score, Subject, Suite
 from llmops.evals.calibration import abstain, calibration_error
 from llmops.evals.intervals import (
@@ -43,19 +43,6 @@ def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
     yield planted()
 
 
-def covers(name: str, held: int, of: int) -> CheckResult:
-    """The goal of every interval of 95 %: it holds the truth in 93 to 97 of 100 simulations, give or take chance."""
-    share, luck = held / of, 2 * (0.95 * 0.05 / of) ** 0.5 if of < SIMULATIONS else 0.0
-    return CheckResult(
-        name=name,
-        found=held,
-        of=of,
-        goal="the truth inside 93 to 97 % of them",
-        passed=0.93 - luck <= share <= 0.97 + luck,
-        note=f"{100 * share:.1f} %",
-    )
-
-
 def at_least(name: str, held: int, of: int) -> CheckResult:
     """The goal of an interval that may be too wide, because what it hangs on is not known, and never too narrow."""
     found = covers(name, held, of)
@@ -83,15 +70,7 @@ def planted() -> CheckResult:
         "the calibration error drawn again": covers("", *_drawn_again(200)),
         "a threshold where the rows just show no more errors": kept("", *_promises(200, naive=True)),
     }
-    missed = [name for name, result in faults.items() if result.passed]
-    return CheckResult(
-        name="wrong intervals are found out",
-        found=len(faults) - len(missed),
-        of=len(faults),
-        goal=f"{len(faults)}/{len(faults)}",
-        passed=not missed,
-        note="; ".join(missed) or "; ".join(f"{name}: {result.note}" for name, result in faults.items()),
-    )
+    return found_out("wrong intervals are found out", faults)
 
 
 def _wilson() -> tuple[int, int]:

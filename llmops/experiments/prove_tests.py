@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from llmops.core.comparison import Difference, holm
-from llmops.core.proof import CheckResult, Size
+from llmops.core.proof import CheckResult, Size, covers, found_out
 from llmops.experiments.power import GOAL, power
 from llmops.experiments.tests import bootstrap_differences, clustered, mcnemar
 from llmops.store.workspace import Workspace
@@ -65,18 +65,6 @@ def found(name: str, better: int, of: int) -> CheckResult:
     )
 
 
-def covers(name: str, held: int, of: int) -> CheckResult:
-    """The goal of every interval of 95 %."""
-    return CheckResult(
-        name=name,
-        found=held,
-        of=of,
-        goal="the truth inside 93 to 97 % of them",
-        passed=0.93 <= held / of <= 0.97,
-        note=f"{100 * held / of:.1f} %",
-    )
-
-
 def planted() -> CheckResult:
     """Wrong tests, each put through the check of the right one."""
     faults = {
@@ -85,15 +73,7 @@ def planted() -> CheckResult:
         "an interval that knows no sources": covers("", *_cover_rates(clusters=True, grouped=False)),
         "20 slices without Holm": equal("", *_equal_slices(adjust=False)),
     }
-    missed = [name for name, result in faults.items() if result.passed]
-    return CheckResult(
-        name="wrong tests are found out",
-        found=len(faults) - len(missed),
-        of=len(faults),
-        goal=f"{len(faults)}/{len(faults)}",
-        passed=not missed,
-        note="; ".join(missed) or "; ".join(f"{name}: {result.note}" for name, result in faults.items()),
-    )
+    return found_out("wrong tests are found out", faults)
 
 
 def unpaired(n: int, gained: int, lost: int, right: int = ROWS // 2) -> Difference:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,7 @@ def write_gguf(model_folder: Path, out: Path, kind: str = "q8_0") -> None:
         raise LlmopsError(f"GGUF export knows {', '.join(FAMILIES)}, not {architecture}.", HOW_ELSE)
     family = FAMILIES[architecture]
     tokenizer: Json = _read_json(model_folder / "tokenizer.json")
-    part = out.with_name(f"{out.name}.part")
-    writer = gguf.GGUFWriter(part, gguf.MODEL_ARCH_NAMES[family.arch])
-    try:
+    with whole_file(out, family) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if kind == "q8_0" else gguf.LlamaFileType.MOSTLY_F16)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
@@ -50,6 +49,15 @@ def write_gguf(model_folder: Path, out: Path, kind: str = "q8_0") -> None:
         family.add_tokens(writer, tokenizer, int(config["vocab_size"]))
         _add_special_tokens(writer, model_folder, int(config["vocab_size"]))
         _add_tensors(writer, family, model_folder, config, kind)
+
+
+@contextmanager
+def whole_file(out: Path, family: Family) -> Iterator[gguf.GGUFWriter]:
+    """A writer of the family's kind. What it was given is in `out` at the end, on disk; after an error nothing is."""
+    part = out.with_name(f"{out.name}.part")
+    writer = gguf.GGUFWriter(part, gguf.MODEL_ARCH_NAMES[family.arch])
+    try:
+        yield writer
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from llmops.core.errors import LlmopsError
 from llmops.lm.adapters import CONFIG, WEIGHTS
-from llmops.lm.gguf import FAMILIES
+from llmops.lm.gguf import FAMILIES, whole_file
 
 PREFIX = "base_model.model."
 FACTORS = {".lora_A.weight": ".lora_a", ".lora_B.weight": ".lora_b"}
@@ -47,9 +46,7 @@ def write_lora_gguf(base: Path, adapter: Path, out: Path) -> None:
         raise LlmopsError(f"GGUF export knows {', '.join(FAMILIES)}, not {architecture}.", HOW_ELSE)
     family = FAMILIES[architecture]
     names = gguf.get_tensor_name_map(family.arch, int(config["num_hidden_layers"]))
-    part = out.with_name(f"{out.name}.part")
-    writer = gguf.GGUFWriter(part, gguf.MODEL_ARCH_NAMES[family.arch])
-    try:
+    with whole_file(out, family) as writer:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(made))
@@ -63,16 +60,6 @@ def write_lora_gguf(base: Path, adapter: Path, out: Path) -> None:
             # The rows of the product are those of B: where the family reorders a matrix's rows, B's are reordered.
             ready = family.tensor(plain, ready, config) if FACTORS[ending] == ".lora_b" else ready
             writer.add_tensor(f"{in_gguf}{FACTORS[ending]}", np.ascontiguousarray(ready))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(out)
-    finally:
-        writer.close()
-        part.unlink(missing_ok=True)
 
 
 def _alpha(made: dict[str, Any]) -> float:

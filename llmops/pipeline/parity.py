@@ -24,7 +24,7 @@ from llmops.store.workspace import Workspace
 if TYPE_CHECKING:
     from llmops.lm.render import Renderer
     from llmops.lm.stage import LocalSpeaker, Speaker
-    from llmops.registry.parity import Question
+    from llmops.registry.certify import Question
     from llmops.serving.gateway import PromptRenderer
 
 ROWS = 32
@@ -129,8 +129,8 @@ def bare_forms(folder: Path, gguf: Path, template: str, threads: int) -> Iterato
 def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Workspace) -> Certificate:
     """The certificate of a chain, asked `rows`. `scratch` takes the GGUF read back."""
     from llmops.lm.stage import merged_and_back
-    from llmops.registry.parity import Form
-    from llmops.registry.parity import certify as against
+    from llmops.registry.certify import Form
+    from llmops.registry.certify import certify as against
 
     trained = _local(bare.folder, chain.tuned, chain.template, bare.threads)
     merged = _local(chain.merged, None, chain.template, bare.threads)
@@ -154,7 +154,7 @@ def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Wo
 
 
 def _question(row: Row, renderer: Renderer) -> Question:
-    from llmops.registry.parity import Question
+    from llmops.registry.certify import Question
 
     if row.messages:
         return Question(tuple(row.prompt), tuple(renderer.reply_ids(row.reply)))

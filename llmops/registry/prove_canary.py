@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmops.core.canary import Canary, CanaryStarted
-from llmops.core.proof import CheckResult, Size
+from llmops.core.proof import CheckResult, Size, found_out
 from llmops.registry.canary import judge
 
 EQUAL = {"ci": 2000, "soak": 10_000}  # simulations
@@ -58,14 +58,7 @@ def equal(size: Size, folder: Path) -> CheckResult:
 def planted(size: Size, folder: Path) -> CheckResult:
     """The wrong test, put through the check of the right one."""
     result = parted(EQUAL["ci"] // 4, THUMBS["ci"], peeked)
-    return CheckResult(
-        name="a test for one look, taken at every thumb, is found out",
-        found=int(not result.passed),
-        of=1,
-        goal="1/1",
-        passed=not result.passed,
-        note=result.note,
-    )
+    return found_out("a test for one look, taken at every thumb, is found out", {"": result})
 
 
 def worse(size: Size, folder: Path) -> CheckResult:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from llmops.core.proof import CheckResult, Size
+from llmops.core.proof import CheckResult, Size, found_out
 from llmops.core.serving import Feedback
 from llmops.registry.prove_postgres import cluster
 from llmops.store.ledger import Ledger
@@ -65,14 +65,7 @@ def planted(size: Size, folder: Path) -> CheckResult:
     """The wrong ledger, put through the check of the right one."""
     url = f"sqlite:///{folder / 'wrong.db'}"
     result = written("", url, WRITES["ci"] // 2, deferred)
-    return CheckResult(
-        name="a ledger that begins deferred is found out",
-        found=int(not result.passed),
-        of=1,
-        goal="1/1",
-        passed=not result.passed,
-        note=result.note,
-    )
+    return found_out("a ledger that begins deferred is found out", {"": result})
 
 
 def written(name: str, url: str, writes: int, writer: Writer = appends) -> CheckResult:
