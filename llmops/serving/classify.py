@@ -102,11 +102,12 @@ class Classification:
 
         Raises `ApiError` 500 where the engine fails, 504 where the deadline is over.
         """
-        bound = self._one.abstain_below if abstain_below is None else abstain_below
         asked = zip(range(len(texts)), texts, prompts, strict=True)
         try:
             async with asyncio.timeout(self._desk.deadline_s):
-                data = await asyncio.gather(*(self._label(number, text, ids, bound) for number, text, ids in asked))
+                data = await asyncio.gather(
+                    *(self._label(number, text, ids, abstain_below) for number, text, ids in asked)
+                )
         except TimeoutError as error:
             raise ApiError(504, "deadline_exceeded", "The labels took too long. Ask for fewer at once.") from error
         except (LlmopsError, OSError, RuntimeError, ValueError) as error:

@@ -44,8 +44,7 @@ class Served:
 
     Without a renderer the engine reads the bare text of the last message (a cheap row). `opening` stood before
     every conversation in training, so it is put before one that brings no system prompt of its own. `labels` is there
-    where it was trained to label, `abstain_below` where it was also found how sure it has to be; its chances are
-    tempered by `temperature`. `tools` is there where its template has a form for tools.
+    where it was trained to label; its chances are tempered by `temperature`. `tools` is there where its template has a form for tools.
     """
 
     version: str
@@ -54,7 +53,6 @@ class Served:
     renderer: PromptRenderer | None
     opening: tuple[Message, ...] = ()
     labels: Labels | None = None
-    abstain_below: float | None = None
     tools: ToolRenderer | None = None
     temperature: float = 1.0
 

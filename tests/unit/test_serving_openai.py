@@ -61,7 +61,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Ledger
     cheap = ClassifierEngine(("bad", "good"), lambda text: (0.1, 0.9) if "good" in text else (0.6, 0.4))
     served = [
         Served("tone:2", ("tone",), speaks, LetterRenderer(), labels=reader, tools=Tools()),
-        Served("cheap:1", (), cheap, None, labels=CheapLabels(cheap), abstain_below=0.7),
+        Served("cheap:1", (), cheap, None, labels=CheapLabels(cheap)),
         Served("bare:1", (), ScriptedEngine(script), LetterRenderer()),
     ]
     settings = ServeSettings(token=TOKEN, keep_text=True, log=folder / "log.jsonl")
@@ -317,10 +317,10 @@ def test_a_label_comes_with_its_probability_and_one_pass_for_each_place_where_la
     assert (exchange.answer, exchange.version, exchange.prompt_tokens) == ("bad", "tone:2", 3)
 
 
-def test_a_cheap_winner_labels_many_and_abstains_below_its_threshold(site: tuple[str, Ledger]) -> None:
-    data = classify(site[0], model="cheap:1", input=["so good", "meh"]).json()["data"]
+def test_a_cheap_winner_labels_many_and_abstains_below_what_is_asked(site: tuple[str, Ledger]) -> None:
+    data = classify(site[0], model="cheap:1", input=["so good", "meh"], abstain_below=0.7).json()["data"]
     assert [(one["label"], one["abstained"]) for one in data] == [("good", False), (None, True)]
-    (sure,) = classify(site[0], model="cheap:1", input="meh", abstain_below=0.5).json()["data"]
+    (sure,) = classify(site[0], model="cheap:1", input="meh").json()["data"]
     assert sure["label"] == "bad"
 
 
