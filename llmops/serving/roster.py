@@ -44,7 +44,8 @@ class Served:
 
     Without a renderer the engine reads the bare text of the last message (a cheap row). `opening` stood before
     every conversation in training, so it is put before one that brings no system prompt of its own. `labels` is there
-    where it was trained to label; its chances are tempered by `temperature`. `tools` is there where its template has a form for tools.
+    where it was trained to label; its chances are tempered by `temperature`. `tools` is there where its template has
+    a form for tools.
     """
 
     version: str
