@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from llmops.core.context import Surroundings
@@ -110,7 +111,7 @@ async def _handed_over(folder: Path, times: int, hasty: bool) -> tuple[int, int,
     engines = [_Closable("1")]
     done = 0
 
-    def successor(now: Sequence[Served]) -> Handover | None:
+    def successor(now: Sequence[Served], judged: AbstractSet[str]) -> Handover | None:
         nonlocal done
         if done == times:
             return None

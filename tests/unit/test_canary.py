@@ -53,7 +53,8 @@ def began(at: Workspace, number: int = 2) -> CanaryStarted:
 def said(at: Workspace, first: int, version: int, thumbs: str) -> None:
     """Exchanges of a version, and a thumb on each: `+` or `-`."""
     for number, sign in enumerate(thumbs, first):
-        at.ledger.append(exchange(number, NOON, f"tone:{version}"), "tone", f"ex-{number}")
+        drawn = exchange(number, NOON, f"tone:{version}", conversation=f"c{number}")
+        at.ledger.append(drawn, "tone", f"ex-{number}")
         thumb = "up" if sign == "+" else "down"
         at.ledger.append(feedback(number, NOON, thumb=thumb), "tone", f"ex-{number}")
 
@@ -140,7 +141,7 @@ def test_thumbs_of_others_of_before_and_second_thoughts_do_not_count(home: Works
     began(home)
     said(home, 50, 3, "-" * 30)
     late = clock()
-    home.ledger.append(exchange(90, late, "tone:2"), "tone", "ex-90")
+    home.ledger.append(exchange(90, late, "tone:2", conversation="c90"), "tone", "ex-90")
     for thumb in ("up", "down", "down"):
         home.ledger.append(feedback(90, late, thumb=thumb), "tone", "ex-90")
     home.ledger.append(feedback(91, late, thumb="up"), "tone", "ex-91")  # of an exchange that is not on record
