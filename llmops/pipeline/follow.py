@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmops.core.canary import Canary
-from llmops.core.errors import LlmopsError
-from llmops.pipeline.engines import MakeEngine, aliases, served
+from llmops.pipeline.engines import aliases
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,18 +22,15 @@ class Successor:
     """Says who answers for these names now, asked again and again: `serving.watch` puts it into effect.
 
     A promotion moves names to another version, a canary puts one beside production. A version that is served already
-    keeps its engine; `opened` is told of one that is loaded afresh.
+    keeps its engine; `load` opens one that is not.
     """
 
-    def __init__(
-        self, refs: Sequence[str], at: Workspace, opened: Callable[[Served], None], make: MakeEngine | None = None
-    ) -> None:
+    def __init__(self, refs: Sequence[str], at: Workspace, load: Callable[[str], Served]) -> None:
         from llmops.store.catalogue import BASES
 
         self._asked = [ref for ref in refs if ref not in BASES]
         self._at = at
-        self._opened = opened
-        self._make = make
+        self._load = load
         self._unfit: set[Canary] = set()  # those whose challenger could not be loaded
 
     def __call__(self, now: Sequence[Served], judged: AbstractSet[str]) -> Handover | None:
@@ -82,17 +78,12 @@ class Successor:
         if challenger not in wanted:
             try:
                 one = before.get(challenger) or self._load(challenger)
-            except (LlmopsError, OSError, RuntimeError) as error:
+            except Exception as error:  # files and engines raise what they like, and production goes on
                 self._unfit.add(trial)
                 self._at.world.say(f"{challenger} cannot be tried, so {control} answers everything: {error}")
                 return
             wanted[challenger] = replace(one, aliases=(), trial=None)
         wanted[control] = replace(wanted[control], trial=trial)
-
-    def _load(self, ref: str) -> Served:
-        one = served(ref, self._at, self._make)
-        self._opened(one)
-        return one
 
 
 def _alike(one: Served, other: Served) -> bool:

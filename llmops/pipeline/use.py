@@ -24,6 +24,7 @@ from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.lm.model import LocalModel
+    from llmops.serving.roster import Served
     from llmops.serving.serve import ServeSettings
     from llmops.serving.session import ChatSession
     from llmops.serving.upstream import Upstream
@@ -115,8 +116,13 @@ def serve(
         make = transformers_engine(at) if engine == "transformers" else upstream_engine(engine)
     answering = served_together(names, at, make)
     opened = list(answering)
+
+    def load(ref: str) -> Served:
+        opened.append(served(ref, at, make))
+        return opened[-1]
+
     try:
-        answer(answering, at.ledger, settings, at.world, token_at, Successor(names, at, opened.append, make))
+        answer(answering, at.ledger, settings, at.world, token_at, Successor(names, at, load))
     finally:
         for one in opened:
             one.engine.close()

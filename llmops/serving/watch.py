@@ -8,7 +8,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from llmops.core.context import Surroundings
-from llmops.core.errors import LlmopsError
 from llmops.serving.roster import Roster, Served
 
 LOOK_EVERY_S = 1.0
@@ -42,7 +41,7 @@ async def keep_watching(roster: Roster, successor: Successor, world: Surrounding
         judged -= names
         try:
             handover = await asyncio.to_thread(successor, roster.versions, names)
-        except (LlmopsError, OSError, RuntimeError) as error:
+        except Exception as error:  # files, engines and databases raise what they like, and a watch goes on
             judged |= names
             if str(error) != said:
                 said = str(error)
