@@ -69,11 +69,15 @@ def _deaf(follow: Look) -> Look:
 
 def _hasty(follow: Look) -> Look:
     """The planted fault: an engine that is closed while it still answers."""
+    from llmops.serving.engine import ScriptedEngine
 
     def look(now: Sequence[Served], judged: AbstractSet[str]) -> Handover | None:
         handover = follow(now, judged)
         for one in handover.gone if handover else ():
-            if one.version == "proof:2":
+            if isinstance(one.engine, ScriptedEngine) and one.version == "proof:2":
+                end = time.monotonic() + 5
+                while not one.engine.running and time.monotonic() < end:
+                    time.sleep(0.001)
                 one.engine.close()
         return handover
 

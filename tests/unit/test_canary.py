@@ -149,6 +149,17 @@ def test_thumbs_of_others_of_before_and_second_thoughts_do_not_count(home: Works
     assert found is not None and (found.challenger.up, found.challenger.n, found.control.n) == (1, 1, 0)
 
 
+def test_a_conversation_counts_once_and_only_where_it_was_drawn(home: Workspace) -> None:
+    began(home)
+    said(home, 0, 1, "+" * 5)
+    for number in range(50, 60):  # one who is never pleased, and one who asked for the version by its name
+        sign = "angry" if number < 55 else None
+        home.ledger.append(exchange(number, NOON, "tone:2", conversation=sign), "tone", f"ex-{number}")
+        home.ledger.append(feedback(number, NOON, thumb="down"), "tone", f"ex-{number}")
+    found = settle(home, "tone")
+    assert found is not None and (found.challenger.up, found.challenger.n, found.control.n) == (0, 1, 5)
+
+
 def test_only_one_runs_and_it_can_be_stopped(home: Workspace) -> None:
     with pytest.raises(RequestError, match="there was no canary"):
         read(home, "tone")
@@ -190,8 +201,14 @@ def test_the_verb_starts_tells_and_stops(home: Workspace, capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out)["verdict"] == "cannot tell"
     assert run(["canary", "tone", "--to", "other:2", *where]) == 2
     assert run(["canary", "tone", "--to", "tone:2", "--stop", *where]) == 2
+    assert run(["canary", "tone", "--shadow", *where]) == 2
     capsys.readouterr()
     assert run(["canary", "tone", "--stop", *where]) == 0
     assert "stopped" in capsys.readouterr().out
+    assert run(["canary", "tone", "--to", "tone:2", "--share", "1", *where]) == 2
+    assert run(["canary", "tone", "--to", "tone:2", "--share", "1", "--shadow", *where]) == 0
+    assert "which nobody is shown" in capsys.readouterr().out
+    assert run(["canary", "tone", *where]) == 0
+    assert "0 questions a second time" in capsys.readouterr().out
     with pytest.raises(RequestError, match="names no one version"):
         llmops.start_canary("tone", home)
