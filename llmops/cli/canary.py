@@ -13,7 +13,7 @@ import llmops
 from llmops.cli import words
 from llmops.cli.session import Session
 from llmops.cli.tables import pairs, text
-from llmops.core.canary import CanaryReading, CanaryStarted, How, Shadows
+from llmops.core.canary import CanaryEnded, CanaryReading, CanaryStarted, How, Shadows
 
 
 @dataclass(frozen=True)
@@ -104,4 +104,14 @@ def _ended(value: CanaryReading) -> dict[str, str]:
     return {"ended": f"{value.ended.outcome}, {words.when(value.ended.at)}: {value.ended.because}"}
 
 
+def _event(what: str, because: str, value: CanaryStarted | CanaryEnded) -> dict[str, object]:
+    control, challenger = value.canary.refs
+    said = {"tried": challenger, "beside": control, "what": what, "when": words.when(value.at)}
+    return {**said, "by": value.author, "because": because}
+
+
+LINES: dict[type, Callable[[Any], dict[str, object]]] = {
+    CanaryStarted: lambda value: _event(f"{value.canary.how}, {value.canary.share:.0%}", value.canary.because, value),
+    CanaryEnded: lambda value: _event(value.outcome, value.because, value),
+}
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {CanaryStarted: started, CanaryReading: reading}

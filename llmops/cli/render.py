@@ -290,6 +290,7 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
         "by": value.author,
         "because": value.because,
     },
+    **canary.LINES,
 }
 
 

@@ -14,6 +14,13 @@ def canary(name: str, at: Workspace) -> CanaryReading:
     return settle(at, name) or read(at, name)
 
 
+def on_trial(name: str, at: Workspace) -> CanaryReading | None:
+    """What people say of the canary that runs; None where none runs. Nothing is ended by looking."""
+    from llmops.registry.canary import read, running
+
+    return read(at, name) if running(at, name) else None
+
+
 def start_canary(
     version_ref: str, at: Workspace, share: float = 0.1, alpha: float = 0.05, because: str = "", how: How = "split"
 ) -> CanaryStarted:

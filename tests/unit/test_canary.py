@@ -210,5 +210,7 @@ def test_the_verb_starts_tells_and_stops(home: Workspace, capsys: pytest.Capture
     assert "which nobody is shown" in capsys.readouterr().out
     assert run(["canary", "tone", *where]) == 0
     assert "0 questions a second time" in capsys.readouterr().out
+    assert run(["list", "canaries", *where]) == 0
+    assert "shadow, 100%" in (listed := capsys.readouterr().out) and "stopped by" in listed
     with pytest.raises(RequestError, match="names no one version"):
         llmops.start_canary("tone", home)
