@@ -73,8 +73,8 @@ def choices(at: Workspace) -> list[Choice]:
 
 def canaries(at: Workspace) -> list[Value]:
     """Each beginning and each end, oldest first."""
-    events = [*at.ledger.read(CanaryStarted), *at.ledger.read(CanaryEnded)]
-    return sorted(events, key=lambda event: event.at)
+    events: list[CanaryStarted | CanaryEnded] = [*at.ledger.read(CanaryStarted), *at.ledger.read(CanaryEnded)]
+    return [*sorted(events, key=lambda event: event.at)]
 
 
 KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
