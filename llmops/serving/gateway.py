@@ -268,8 +268,11 @@ class Gateway:
         return tickets
 
     def _desk_of(self, chosen: Chosen, conversation: str, again: Again | None) -> Desk:
-        """Where the answers of a request are recorded: with the sign of the conversation where it was drawn for, and
-        a shadow asked when one has come to its end."""
+        """Where the answers of a request are recorded.
+
+        One that was drawn for carries the sign of its conversation; one that has come to its end is asked again where
+        there is a shadow.
+        """
         trial, shadow = chosen.one.trial, chosen.shadow
         if not chosen.drawn and shadow is None:
             return self._desk

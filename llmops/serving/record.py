@@ -35,8 +35,10 @@ class Recorder:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     def exchange(self, exchange: Exchange) -> None:
-        """Queue an answer: numbers only, unless text is kept, and then redacted. One in the shadow was given to nobody,
-        so it is on record and nowhere else."""
+        """Queue an answer: numbers only, unless text is kept, and then redacted.
+
+        One in the shadow was given to nobody, so it is on record and nowhere else.
+        """
         if self._metrics is not None and exchange.shadow is None:
             self._metrics.exchange(exchange)
         self._writer.submit(self._write, exchange).add_done_callback(self._complain)

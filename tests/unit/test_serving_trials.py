@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from llmops.core.serving import Exchange, Shadowed
 from llmops.pipeline.follow import Successor
 from llmops.pipeline.prove_serving import taken_back
 from llmops.registry.canary import read, settle, start, stop
+from llmops.serving import watch
 from llmops.serving.classify import CheapLabels
 from llmops.serving.engine import ClassifierEngine, Prompt, ScriptedEngine
 from llmops.serving.requests import ChatRequest, ClassifyRequest, CompletionRequest
@@ -168,6 +171,29 @@ def test_a_challenger_that_fails_in_the_shadow_is_on_record_and_harms_nobody(tmp
         assert found.finish == "error" and not found.shadow.same
         assert until(lambda: 'outcome="failed"} 1.0' in client.get("/metrics").text)
         assert chat(client, "still here")["choices"][0]["message"]["content"] == "one"
+
+
+def test_a_watch_goes_on_whatever_goes_wrong_and_forgets_no_thumb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.01)
+    roster, judged, seen, said = Roster(pair(None), 4), set[str](), [], []
+
+    def successor(now: Sequence[Served], names: AbstractSet[str]) -> watch.Handover | None:
+        seen.append(names)
+        if len(seen) < 3:
+            raise ValueError("the database went away")
+        return watch.Handover((replace(now[0], trial=SPLIT),), (now[0],), "back")
+
+    async def follow() -> None:
+        watching = asyncio.ensure_future(watch.keep_watching(roster, successor, Surroundings(say=said.append), judged))
+        while "back" not in said:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    asyncio.run(asyncio.wait_for(follow(), 5))
+    assert seen[:3] == [{"tone"}] * 3 and roster.find("tone").trial == SPLIT
+    assert [line for line in said if "database" in line] == [
+        "A promotion could not take effect, and nothing was changed: the database went away"
+    ]
 
 
 def test_an_endpoint_follows_canaries_and_goes_on_where_one_cannot_be_loaded(home: Workspace) -> None:  # noqa: F811
