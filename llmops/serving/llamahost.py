@@ -198,7 +198,7 @@ class Beside(Host):
         # In a session of its own: Ctrl-C is for the gateway, which drains first.
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", KEEPER, str(server), *_arguments(load, self.socket)],
+                [sys.executable, "-I", "-S", "-c", KEEPER, str(server), *arguments(load, self.socket)],
                 stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=said,
@@ -236,7 +236,7 @@ class Beside(Host):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _arguments(load: Load, socket: str) -> Sequence[str]:
+def arguments(load: Load, socket: str) -> Sequence[str]:
     """The same settings as `_parameters`, for the program."""
     told = {
         "--model": load.gguf,
