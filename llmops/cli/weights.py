@@ -23,7 +23,8 @@ def certificate(value: Certificate) -> RenderableType:
             bound = f"{'at least' if check.at_least else 'at most'} {check.limit:.3g}"
             cells = (text(stage.name if place == 0 else ""), text(check.name), text(f"{check.value:.3g}"), text(bound))
             made.add_row(*cells, text("passed", "green") if check.passed else text("BROKEN", "bold red"))
-    return Group(made, text(value.because, "bold"))
+    ways = text(" > ".join(stage.artefact for stage in value.stages), "dim")
+    return Group(made, ways, text(value.because, "bold"))
 
 
 def export(value: Export) -> RenderableType:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError
-from llmops.core.export import Export, ExportForm
+from llmops.core.export import Export, ExportForm, known_form
 from llmops.core.plan import Plan
 from llmops.core.recipe import Recipe
 from llmops.core.report import Subject
@@ -19,14 +19,14 @@ LEAST_EFFECT_NATS = 1e-4  # a token: what float32 rounding does is a thousandth 
 
 
 def export(ref: str, out: Path, form: ExportForm, at: Workspace) -> Export:
-    """Write a version as another program reads it."""
+    """Write a version as another program reads it. Raises `RequestError` for a form that cannot be written."""
     from llmops.data.mapping import ask
     from llmops.planning.bases import open_base
     from llmops.registry.export import Source
     from llmops.registry.export import export as write
     from llmops.registry.names import resolve
 
-    version = resolve(at, ref)
+    form, version = known_form(form), resolve(at, ref)
     recipe = at.get(Plan, version.plan).recipe
     base, opening = open_base(recipe.base, at.world), ask(recipe.task, "")[:-1]
     return write(at, Source(version, at.version_folder(version.ref), base.folder, opening), form, out)
