@@ -25,10 +25,12 @@ def certify(
 
     Example: llmops certify tone:1
     """
-    found = llmops.certify(version, session.at, again, HOLDS.get(known_form(form), "q8_0"))
+    weights = HOLDS.get(known_form(form), "q8_0")
+    found = llmops.certify(version, session.at, again, weights)
     session.show(found)
     if found.broken:
-        raise llmops.Refusal(found.because, "nothing may be promoted on it; mend that stage, then certify --again")
+        mend = "nothing may be promoted on it; mend that stage, then certify --again"
+        raise llmops.Refusal(found.because, mend if weights == "q8_0" else "export it --as gguf-q8_0, or in other bits")
 
 
 def adopt(

@@ -15,7 +15,7 @@ from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.serving import Exchange, Feedback, Sampling
 from llmops.core.tasks import Classify, Continue, Task
-from llmops.pipeline.engines import served, served_together, successor, transformers_engine, upstream_engine
+from llmops.pipeline.engines import MakeEngine, served, served_together, successor, transformers_engine, upstream_engine
 from llmops.pipeline.subjects import label_chances, subject_of
 from llmops.store.ledger import Ledger
 from llmops.store.workspace import Workspace
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmops.serving.upstream import Upstream
 
 EngineName = Literal["llama.cpp", "transformers"]
+Door = Literal["chat", "classify"]
 
 
 def predict(
@@ -153,15 +154,21 @@ def feedback(exchange: str, thumb: str | None, edit: str | None, at: Workspace) 
     return event
 
 
-def ask_held_out(version_ref: str, at: Workspace) -> EndpointCheck:
-    """Ask a served version its own held-out rows through the endpoint, and count the answers that differ."""
+def ask_held_out(
+    version_ref: str, at: Workspace, readers: int = 32, door: Door = "chat", make: MakeEngine | None = None
+) -> EndpointCheck:
+    """Ask a served version its own held-out rows through the endpoint, and count the answers that differ.
+
+    So many `readers` ask at once: in `chat`, or to `classify`, which picks a label as evaluation does. `make` makes
+    another engine than llama.cpp.
+    """
     from llmops.registry.names import resolve
-    from llmops.serving.ask import ask_endpoint
+    from llmops.serving.ask import Readers
     from llmops.serving.serve import ServeSettings, running
 
     version = resolve(at, version_ref)
     report, rows = at.get(EvalReport, version.report), at.rows(version.dataset, "heldout")
-    one = served(version.ref, at)
+    one = served(version.ref, at, make)
     token = secrets.token_urlsafe(32)
     try:
         # A self-test is no traffic: its exchanges go into a ledger that is thrown away.
@@ -169,8 +176,12 @@ def ask_held_out(version_ref: str, at: Workspace) -> EndpointCheck:
             tempfile.TemporaryDirectory(prefix="llmops-check-") as scratch,
             running([one], Ledger(f"sqlite:///{scratch}/ledger.db"), ServeSettings(token=token), at.world) as url,
         ):
-            prompts = [row.prompt for row in rows]
-            heard = ask_endpoint(url, version.ref, prompts, Sampling(max_tokens=16), at.world.track, token)
+            several = Readers(url, version.ref, token, readers)
+            if door == "classify":
+                heard = several.labels([row.text for row in rows], at.world.track)
+            else:
+                prompts = [row.prompt for row in rows]
+                heard = several.replies(prompts, Sampling(max_tokens=16), at.world.track)
     finally:
         one.engine.close()
     offline = {answer.row: answer.answered for answer in report.answers}
