@@ -37,7 +37,9 @@ def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
 
 def asked(rows: int, folder: Path, at: Workspace) -> CheckResult:
     """A tiny model trained, registered and served; every answer at both doors must be the one that was measured."""
-    from llmops.pipeline.use import ask_held_out
+    from llmops.pipeline.engines import merged, served
+    from llmops.pipeline.use import ask_held_out, asked_through
+    from llmops.registry.names import resolve
 
     apart = replace(at, root=folder / "workspace", database_url=None, world=replace(at.world, say=say_nothing))
     ref = _learned(rows, folder, apart)
@@ -46,7 +48,9 @@ def asked(rows: int, folder: Path, at: Workspace) -> CheckResult:
         ask_held_out(ref, apart, READERS, "classify"),
         ask_held_out(ref, apart, READERS, "chat"),
     ]
-    wrong = ask_held_out(ref, apart, READERS, "classify", _mixing(apart))
+    make = merged(apart)
+    mixing = served(ref, apart, lambda version, plan, base: _Mixing(make(version, plan, base)))
+    wrong = asked_through(mixing, resolve(apart, ref), apart, READERS, "classify")
     return caught(
         f"held-out rows asked by {READERS} readers at once",
         int(wrong.differ > 0),
@@ -87,19 +91,12 @@ def _learned(rows: int, folder: Path, at: Workspace) -> str:
     return register(evaluate(run.id, at).id, at).ref
 
 
-def _mixing(at: Workspace) -> Any:
-    """The planted fault: an engine that, asked by several at once, answers one of them with another's prompt."""
-    from llmops.pipeline.engines import merged
-
-    make = merged(at)
-    return lambda version, plan, base: _Mixing(make(version, plan, base))
-
-
 class _Mixing:
-    """An engine around another one."""
+    """The planted fault: an engine that, asked by several at once, answers one of them with another's prompt."""
 
     def __init__(self, engine: Any) -> None:
-        self._engine, self._before, self._running = engine, None, 0
+        self._engine, self._running = engine, 0
+        self._before: Sequence[int] | None = None
         self.name, self.slots, self.context_tokens = engine.name, engine.slots, engine.context_tokens
         self.constrains, self.tells_chances, self.chooses = engine.constrains, engine.tells_chances, engine.chooses
 

@@ -15,13 +15,15 @@ from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.serving import Exchange, Feedback, Sampling
 from llmops.core.tasks import Classify, Continue, Task
-from llmops.pipeline.engines import MakeEngine, served, served_together, successor, transformers_engine, upstream_engine
+from llmops.core.version import ModelVersion
+from llmops.pipeline.engines import served, served_together, successor, transformers_engine, upstream_engine
 from llmops.pipeline.subjects import label_chances, subject_of
 from llmops.store.ledger import Ledger
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.lm.model import LocalModel
+    from llmops.serving.roster import Served
     from llmops.serving.serve import ServeSettings
     from llmops.serving.session import ChatSession
     from llmops.serving.upstream import Upstream
@@ -154,21 +156,23 @@ def feedback(exchange: str, thumb: str | None, edit: str | None, at: Workspace) 
     return event
 
 
-def ask_held_out(
-    version_ref: str, at: Workspace, readers: int = 32, door: Door = "chat", make: MakeEngine | None = None
-) -> EndpointCheck:
+def ask_held_out(version_ref: str, at: Workspace, readers: int = 32, door: Door = "chat") -> EndpointCheck:
     """Ask a served version its own held-out rows through the endpoint, and count the answers that differ.
 
-    So many `readers` ask at once: in `chat`, or to `classify`, which picks a label as evaluation does. `make` makes
-    another engine than llama.cpp.
+    So many `readers` ask at once: in `chat`, or to `classify`, which picks a label as evaluation does.
     """
     from llmops.registry.names import resolve
+
+    version = resolve(at, version_ref)
+    return asked_through(served(version.ref, at), version, at, readers, door)
+
+
+def asked_through(one: Served, version: ModelVersion, at: Workspace, readers: int, door: Door) -> EndpointCheck:
+    """The same through whatever engine is given, which is closed."""
     from llmops.serving.ask import Readers
     from llmops.serving.serve import ServeSettings, running
 
-    version = resolve(at, version_ref)
     report, rows = at.get(EvalReport, version.report), at.rows(version.dataset, "heldout")
-    one = served(version.ref, at, make)
     token = secrets.token_urlsafe(32)
     try:
         # A self-test is no traffic: its exchanges go into a ledger that is thrown away.

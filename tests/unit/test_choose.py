@@ -10,6 +10,7 @@ import pytest
 
 from llmops.cli.main import run
 from llmops.core.choice import Choice, Contest
+from llmops.core.context import Surroundings
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.recipe import Recipe
@@ -28,8 +29,11 @@ Held = tuple[Recipe, Workspace, Choice]
 def held(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Held:
     folder = tmp_path_factory.mktemp("choose")
     recipe = tiny_recipe(tiny_base, write_csv(folder / "rows.csv", made_up_rows(240)), epochs=0.5)
-    at = Workspace.find(folder / "workspace", environ={})
-    return recipe, at, choose(recipe, at, CONTEST.replace(bases=(recipe.base,), searches=1))
+    said: list[str] = []
+    at = Workspace.find(folder / "workspace", Surroundings(say=said.append), environ={})
+    choice = choose(recipe, at, CONTEST.replace(bases=(recipe.base,), searches=1))
+    assert sum("80 % power" in line for line in said) == 1  # once, however many plans there are
+    return recipe, at, choice
 
 
 def folder_of(at: Workspace, choice: Choice) -> Path:
