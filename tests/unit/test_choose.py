@@ -131,6 +131,22 @@ def test_the_page_shows_every_row_and_runs_nothing(held: Held) -> None:
     assert page.count("<svg") == 4 and "<script" not in page and "http" not in page.replace("http-equiv", "")
 
 
+def test_the_page_fits_a_window_of_1100_pixels(held: Held, chromium: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1100, "height": 800})
+        page.goto((folder_of(held[1], held[2]) / "choice.html").as_uri())
+        widths = page.evaluate(
+            "[document.body, document.querySelector('.wide')].map(e => [e.scrollWidth, e.clientWidth])"
+        )
+        page.add_style_tag(content="th, td { white-space: nowrap !important; padding: 0 3em !important; }")
+        cramped = page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.wide'))")
+        browser.close()
+    assert all(content <= window for content, window in widths) and cramped
+
+
 def test_ratings_have_a_tournament_too(tmp_path: Path, tiny_base: Path) -> None:
     rows = [(text, "1.5" if label == "good" else "-1.5", place) for text, label, place in made_up_rows(160)]
     csv = write_csv(tmp_path / "rows.csv", rows)
