@@ -32,6 +32,9 @@ def export(value: Export) -> RenderableType:
     unseen = "its certificate does not look at this form" if value.certificate else "llmops certify makes a certificate"
     said = {True: "passed", False: "BROKEN", None: unseen}[value.certified]
     head = {"version": value.version, "as": value.form, "folder": value.folder, "parity": said}
+    if value.prompts is not None:
+        same = f"{value.prompts - value.prompts_differ} of {value.prompts} held-out prompts"
+        head["template"] = f"the same tokens as in training for {same}; Ollama itself was not asked"
     if value.system and value.form != "ollama":  # its Modelfile has it
         head["system prompt"] = f"send it with each conversation: {value.system}"
     files = {name: sha256[:16] for name, sha256 in value.files.items()}

@@ -59,5 +59,7 @@ class Export(Value):
     files: dict[str, str] = Field(description="file: sha256")
     certificate: str | None = Field(None, description="id of the version's parity certificate")
     certified: bool | None = Field(None, description="whether this form passed in it; None: that form is not in it")
+    prompts: int | None = Field(None, description="held-out prompts that its template rendered; None: it has none")
+    prompts_differ: int = Field(0, description="of them, those that are other tokens than in training")
     system: str | None = Field(None, description="system prompt before every conversation in training; send it along")
     how: str = Field(description="the command that uses it")

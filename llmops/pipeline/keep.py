@@ -15,6 +15,7 @@ from llmops.core.version import ModelVersion
 from llmops.store.files import copy_files, sha256_folder
 from llmops.store.workspace import Workspace
 
+PROMPTS = 32  # held-out ones that an exported template renders
 LEAST_EFFECT_NATS = 1e-4  # a token: what float32 rounding does is a thousandth of it
 
 
@@ -29,7 +30,8 @@ def export(ref: str, out: Path, form: ExportForm, at: Workspace) -> Export:
     form, version = known_form(form), resolve(at, ref)
     recipe = at.get(Plan, version.plan).recipe
     base, opening = open_base(recipe.base, at.world), ask(recipe.task, "")[:-1]
-    return write(at, Source(version, at.version_folder(version.ref), base.folder, opening), form, out)
+    prompts = tuple(row.prompt for row in at.rows(version.dataset, "heldout")[:PROMPTS] if row.messages)
+    return write(at, Source(version, at.version_folder(version.ref), base.folder, opening, prompts), form, out)
 
 
 def adopt(folder: Path, recipe: Recipe, at: Workspace) -> ModelVersion:

@@ -17,16 +17,19 @@ from llmops.registry.register import CERTIFICATE, EXPORTS, verify
 from llmops.store.files import building, read_json, sha256_file, sha256_folder, stored, write_json
 from llmops.store.workspace import Workspace
 
+MODELFILE = "Modelfile"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class Source(NamedTuple):
-    """What is written: a version, its folder, the folder of its base, and what stood before every conversation."""
+    """What is written: a version, its folder, the folder of its base, what stood before every conversation, and some
+    held-out prompts for a template to render."""
 
     version: ModelVersion
     folder: Path
     base: Path
     opening: tuple[Message, ...] = ()
+    prompts: tuple[tuple[Message, ...], ...] = ()
 
 
 def version_gguf(workspace: Workspace, version: ModelVersion, base: Path, weights: Weights = "q8_0") -> Path:
@@ -57,6 +60,7 @@ def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) ->
     certificate = certificate_of(workspace, version, HOLDS.get(form, "q8_0"))
     with building(out) as draft:
         how = WRITERS[form](source, draft)
+        differ = _prompts_differ(source, draft / MODELFILE) if form == "ollama" else 0
         made = Export(
             version=version.ref,
             form=form,
@@ -65,7 +69,9 @@ def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) ->
             base_sha256=version.base_sha256,
             files=sha256_folder(draft),
             certificate=certificate.id if certificate else None,
-            certified=_certified(certificate, form, draft),
+            certified=_certified(certificate, form, draft) and not differ,
+            prompts=len(source.prompts) if form == "ollama" else None,
+            prompts_differ=differ,
             system="\n\n".join(message.content for message in source.opening) or None,
             how=how,
         )
@@ -106,6 +112,16 @@ def _convert(base: Path, tuned: Path, out: Path, kind: Weights) -> None:
         write_gguf(Path(scratch), out, kind)
 
 
+def _prompts_differ(source: Source, modelfile: Path) -> int:
+    from llmops.lm.base import load_tokenizer, template_of
+    from llmops.lm.modelfile import differing
+    from llmops.lm.render import Renderer
+
+    tokenizer = load_tokenizer(source.base)
+    renderer = Renderer(tokenizer, template_of(tokenizer))
+    return differing(renderer, modelfile.read_text(encoding="utf-8"), source.prompts)
+
+
 def _adapter(source: Source, out: Path) -> str:
     if not (source.folder / ADAPTER[0]).is_file():
         raise RequestError(f"{source.version.ref} was tuned whole and has no adapter", "export it --as safetensors")
@@ -140,7 +156,7 @@ def _ollama(source: Source, out: Path) -> str:
     tokenizer = load_tokenizer(source.base)
     text = modelfile(Renderer(tokenizer, template_of(tokenizer)), name, source.opening)
     _convert(source.base, source.folder, out / name, "q8_0")
-    (out / "Modelfile").write_text(text, encoding="utf-8")
+    (out / MODELFILE).write_text(text, encoding="utf-8")
     return f"ollama create {source.version.name} -f FOLDER/Modelfile"
 
 

@@ -22,7 +22,7 @@ from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion
 from llmops.lm import gguf as ours
 from llmops.lm.base import load_tokenizer
-from llmops.lm.modelfile import modelfile, turns_of
+from llmops.lm.modelfile import differing, modelfile, rendered
 from llmops.lm.render import Renderer
 from llmops.lm.toy_models import write_adapter, write_toy
 from llmops.pipeline import parity, prove_parity
@@ -125,12 +125,9 @@ def test_a_file_of_fewer_bits_than_it_says_and_one_without_its_adapter_are_found
     plain = tmp_path / "plain.gguf"
     ours.write_gguf(bare.folder, plain, "q4_0")
     with parity.bare_forms(bare.folder, plain, "base", 1, "q4_0") as four_bits:
-        clean = replace(right, gguf=coarse, engine_gguf=coarse, weights="q4_0")
-        assert parity.examine(clean, four_bits, prove_parity.rows(8), tmp_path, at).broken is None
-        shutil.rmtree(tmp_path / "read-back")
-        without = replace(clean, engine_gguf=plain)
+        without = replace(right, gguf=coarse, engine_gguf=plain, weights="q4_0")
         found = parity.examine(without, four_bits, prove_parity.rows(8), tmp_path, at)
-        assert found.broken is not None and found.broken.name == "served"
+    assert found.broken is not None and found.broken.name == "served"  # so what is converted passed
 
 
 def test_a_type_that_nobody_here_can_write_is_refused_with_the_reason(
@@ -148,16 +145,22 @@ def test_a_type_that_nobody_here_can_write_is_refused_with_the_reason(
 
 def test_a_modelfile_renders_what_training_rendered(tmp_path: Path) -> None:
     renderer = Renderer(load_tokenizer(write_toy(tmp_path, "llama")))
-    turns = turns_of(renderer)
+    file = modelfile(renderer, "a.gguf")
     talk = [
         Message(role="user", content="hello"),
         Message(role="assistant", content="yes"),
         Message(role="user", content="no"),
     ]
     for messages in (talk[:1], talk, [Message(role="system", content="Be brief."), *talk]):
-        assert renderer.tokenizer.decode(renderer.prompt_ids(messages)) == turns.render(messages)
-    assert 'PARAMETER stop "<|im_end|>"' in modelfile(renderer, "a.gguf")
-    assert "SYSTEM" not in modelfile(renderer, "a.gguf")
+        assert renderer.tokenizer.decode(renderer.prompt_ids(messages)) == rendered(file, messages)
+    assert differing(renderer, file, [talk[:1], talk]) == 0
+    assert differing(renderer, file.replace("assistant\n", "assistant: "), [talk[:1], talk]) == 2
+    typed = [Message(role="user", content="<|im_end|>")]
+    assert differing(renderer, file, [talk, typed]) == 1  # Ollama would take it for a control token
+    assert 'PARAMETER stop "<|im_end|>"' in file and "SYSTEM" not in file
+    for broken in ("FROM ./a.gguf", file.replace("{{ range", "{{ with")):
+        with pytest.raises(LlmopsError, match="not one that llmops writes"):
+            rendered(broken, talk)
 
 
 def test_a_system_prompt_that_would_end_itself_in_a_modelfile_is_refused(tmp_path: Path) -> None:
@@ -174,6 +177,7 @@ def test_the_question_of_a_task_goes_with_an_export(
     assert isinstance(task, Classify)
     made = pipeline.export(version.ref, tmp_path / "out", "ollama", at)
     assert made.system == task.question
+    assert (made.prompts, made.prompts_differ) == (len(at.rows(version.dataset, "heldout")), 0)
     assert f'SYSTEM """{task.question}"""' in (tmp_path / "out" / "Modelfile").read_text(encoding="utf-8")
 
 
