@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 
 from llmops.cli.tables import pairs, table, text
 from llmops.core.certificate import Certificate
-from llmops.core.export import Export
+from llmops.core.export import HOLDS, Export
 
 
 def certificate(value: Certificate) -> RenderableType:
@@ -29,7 +29,8 @@ def certificate(value: Certificate) -> RenderableType:
 
 def export(value: Export) -> RenderableType:
     """The files with their sha256, and the command that uses them."""
-    unseen = "its certificate does not look at this form" if value.certificate else "llmops certify makes a certificate"
+    certify = f"llmops certify {value.version}" + (f" --as {value.form}" if value.form in HOLDS else "")
+    unseen = "its certificate does not look at this form" if value.certificate else f"'{certify}' makes a certificate"
     said = {True: "passed", False: "BROKEN", None: unseen}[value.certified]
     head = {"version": value.version, "as": value.form, "folder": value.folder, "parity": said}
     if value.prompts is not None:

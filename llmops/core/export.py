@@ -43,7 +43,7 @@ def known_form(said: str) -> ExportForm:
     if said.lower().removeprefix("gguf-").startswith(READ_ONLY):
         raise RequestError(
             f"{said} cannot be written here: the gguf library reads that type and has no quantiser for it",
-            "take gguf-q5_1 or gguf-q4_1, or export gguf-f16 and run llama.cpp's own llama-quantize on it, uncertified",
+            "take gguf-q5_0 or gguf-q4_0, or export gguf-f16 and run llama.cpp's own llama-quantize on it, uncertified",
         )
     raise RequestError(f"there is no form {said!r}", f"forms: {', '.join(get_args(ExportForm))}")
 
