@@ -82,20 +82,25 @@ def pick(reports: Sequence[EvalReport]) -> Pick:
     return choose(reports)
 
 
-def register(report_ref: str, at: Workspace) -> ModelVersion:
+def register(report_ref: str, at: Workspace, abstain_error: float | None = None) -> ModelVersion:
     """Keep what a report measured as the next version of its recipe's name, with its model card (`card.md`).
 
-    What is kept already stays that version.
+    With `abstain_error` it gives a label only where at most that share of such answers is wrong, with 95 % confidence,
+    by the report's rows. What is kept already stays that version; the same weights that abstain otherwise are another.
+    Raises `LlmopsError` where no threshold promises that.
     """
+    from llmops.pipeline.experiments import abstention as found_by
+    from llmops.pipeline.experiments import promised
     from llmops.registry.card import write_card
     from llmops.registry.register import Origin
     from llmops.registry.register import register as keep
 
     report = report_of(report_ref, at)
-    kept = [version for version in at.versions() if version.report == report.id]
+    abstention = None if abstain_error is None else promised(found_by(report.id, abstain_error, at))
+    kept = [one for one in at.versions() if one.report == report.id and one.abstention == abstention]
     if kept:
         return kept[0]
-    origin = Origin(temperature=_temperature(report))
+    origin = Origin(temperature=_temperature(report), abstention=abstention)
     if report.subject.kind == "tuned":
         run = at.run(report.subject.ref)
         plan, adapter = at.get(Plan, run.plan), at.run_folder(run.id) / "adapter"
