@@ -24,7 +24,7 @@ SHAPE = BaseShape(
 
 
 def test_the_room_of_an_answer_is_what_llama_cpp_says_of_smollm2() -> None:
-    # "KV self size = 45.00 MiB" for 2,048 tokens of 30 layers with 3 heads of 64 numbers in 16 bits.
+    # "llama_kv_cache: size = 90.00 MiB (2048 cells, 30 layers, 2/2 seqs)", K and V in 16 bits.
     assert room_bytes(SHAPE, 2048) == 45 * 2**20
 
 
