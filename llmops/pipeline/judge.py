@@ -66,7 +66,11 @@ def compare(baseline_ref: str, challenger_ref: str, at: Workspace, metric: str |
     """
     from llmops.experiments.compare import compare as pair
 
-    made = pair(report_of(baseline_ref, at), report_of(challenger_ref, at), metric)
+    baseline, challenger = report_of(baseline_ref, at), report_of(challenger_ref, at)
+    if baseline.id == challenger.id:
+        what = f"{baseline_ref} and {challenger_ref} are the same report, {baseline.id}"
+        raise RequestError(what, "name two; 'llmops list reports' and 'llmops list versions' show what there is")
+    made = pair(baseline, challenger, metric)
     at.put(made)
     return made
 

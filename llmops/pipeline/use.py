@@ -16,6 +16,7 @@ from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.serving import Exchange, Feedback, Sampling
 from llmops.core.tasks import Classify, Continue, Task
+from llmops.core.version import ModelVersion
 from llmops.pipeline.engines import served, served_together, transformers_engine, upstream_engine
 from llmops.pipeline.follow import Successor
 from llmops.pipeline.subjects import label_chances, subject_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from llmops.serving.upstream import Upstream
 
 EngineName = Literal["llama.cpp", "transformers"]
+Door = Literal["chat", "classify"]
 
 
 def predict(
@@ -108,10 +110,12 @@ def serve(
     `engine` transformers is for inspection: what was trained, not merged and not quantised, one answer at a time. An
     `Upstream` is another OpenAI-compatible server that holds the weights, such as vLLM.
     """
+    from llmops.serving.llamahost import about
     from llmops.serving.serve import serve as answer
 
     if engine == "llama.cpp":
         make = None
+        at.world.say(about())
     else:
         make = transformers_engine(at) if engine == "transformers" else upstream_engine(engine)
     answering = served_together(names, at, make)
@@ -132,7 +136,7 @@ def chat(ref: str, at: Workspace) -> ChatSession:
     """A version, or a base by its name, ready to talk in this process. Close it when done."""
     from llmops.serving.session import ChatSession
 
-    return ChatSession(served(ref, at), at.ledger, at.world)
+    return ChatSession(served(ref, at, answers=1), at.ledger, at.world)
 
 
 def feedback(exchange: str, thumb: str | None, edit: str | None, at: Workspace) -> Feedback:
@@ -154,15 +158,23 @@ def feedback(exchange: str, thumb: str | None, edit: str | None, at: Workspace) 
     return event
 
 
-def ask_held_out(version_ref: str, at: Workspace) -> EndpointCheck:
-    """Ask a served version its own held-out rows through the endpoint, and count the answers that differ."""
+def ask_held_out(version_ref: str, at: Workspace, readers: int = 32, door: Door = "chat") -> EndpointCheck:
+    """Ask a served version its own held-out rows through the endpoint, and count the answers that differ.
+
+    So many `readers` ask at once: in `chat`, or to `classify`, which picks a label as evaluation does.
+    """
     from llmops.registry.names import resolve
-    from llmops.serving.ask import ask_endpoint
-    from llmops.serving.serve import ServeSettings, running
 
     version = resolve(at, version_ref)
+    return asked_through(served(version.ref, at), version, at, readers, door)
+
+
+def asked_through(one: Served, version: ModelVersion, at: Workspace, readers: int, door: Door) -> EndpointCheck:
+    """The same through whatever engine is given, which is closed."""
+    from llmops.serving.ask import Readers
+    from llmops.serving.serve import ServeSettings, running
+
     report, rows = at.get(EvalReport, version.report), at.rows(version.dataset, "heldout")
-    one = served(version.ref, at)
     token = secrets.token_urlsafe(32)
     try:
         # A self-test is no traffic: its exchanges go into a ledger that is thrown away.
@@ -170,8 +182,12 @@ def ask_held_out(version_ref: str, at: Workspace) -> EndpointCheck:
             tempfile.TemporaryDirectory(prefix="llmops-check-") as scratch,
             running([one], Ledger(f"sqlite:///{scratch}/ledger.db"), ServeSettings(token=token), at.world) as url,
         ):
-            prompts = [row.prompt for row in rows]
-            heard = ask_endpoint(url, version.ref, prompts, Sampling(max_tokens=16), at.world.track, token)
+            several = Readers(url, version.ref, token, readers)
+            if door == "classify":
+                heard = several.labels([row.text for row in rows], at.world.track)
+            else:
+                prompts = [row.prompt for row in rows]
+                heard = several.replies(prompts, Sampling(max_tokens=16), at.world.track)
     finally:
         one.engine.close()
     offline = {answer.row: answer.answered for answer in report.answers}
