@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
+from llmops.lm.fast.adapt import LANE, Adapters, Narrow, Products, Sizes
 from llmops.lm.fast.plain import Plain, Turn
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c", "adapt.c"))
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 WIDE = "-mprefer-vector-width=512"
@@ -77,6 +78,10 @@ class Compiled(Plain):
         self.library.once_bytes.restype = ctypes.c_long
         self.once = self.library
         self.direct = self.library if self.library.attend_bytes(*_long(1, 1)) else None
+
+    def adapters(self, sizes: Sizes, dtype: torch.dtype) -> Adapters:
+        whole = all(size % LANE == 0 for size in (sizes.inputs, *sizes.outputs))
+        return Narrow(sizes, self.library) if self.library.adapts() and whole else Products(sizes, dtype)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         groups = x.shape[1] if x.dim() == 3 else 1
