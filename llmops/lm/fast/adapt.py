@@ -1,6 +1,6 @@
 """Adapters of a group of projections (`fused.py`): `Products` by torch, `Narrow` in C (`adapt.c`).
 
-Of 1,400 tokens' time 8.6 % went into adapters by torch, which have 2 % of the operations; in C it is 3 % (recipes/LOG.md).
+A general routine spends most of its time on such narrow products on other things (recipes/LOG.md).
 
 Axes: T tokens, I inputs, O outputs, R ranks together (in C each layer's own filled up to a multiple of eight).
 """
@@ -127,7 +127,13 @@ class Narrow:
         self.rank = sum(filled)
         self.parts = (Part * sum(rank > 0 for rank in filled))(
             *(
-                Part(rank=rank, column=rows.start, columns=rows.stop - rows.start, first=at.start, ranks=at.stop - at.start)
+                Part(
+                    rank=rank,
+                    column=rows.start,
+                    columns=rows.stop - rows.start,
+                    first=at.start,
+                    ranks=at.stop - at.start,
+                )
                 for rank, (rows, at) in zip(sizes.ranks, sizes.places(filled), strict=True)
                 if rank
             )
@@ -135,7 +141,12 @@ class Narrow:
         of_b = sum(part.columns * part.ranks for part in self.parts)
         self.packed = [torch.zeros(count, dtype=torch.bfloat16) for count in [self.inputs * self.rank] * 2 + [of_b] * 2]
         self.group = Group(
-            self.parts, len(self.parts), self.inputs, sum(sizes.outputs), self.rank, *map(torch.Tensor.data_ptr, self.packed)
+            self.parts,
+            len(self.parts),
+            self.inputs,
+            sum(sizes.outputs),
+            self.rank,
+            *map(torch.Tensor.data_ptr, self.packed),
         )
 
     def refresh(self, factors: Sequence[Factors | None]) -> None:

@@ -114,15 +114,6 @@ static inline __mmask16 seen(long j, long low, long high) {
 
 #define OCTAVES 1.44269504f /* log2 of e */
 
-/* 2 to the x, within 5e-6 (the polynomial of `exp_of`); NaN stays. */
-static inline __m512 power(__m512 x) {
-    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, n);
-    __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(0.009666369f), _mm512_set1_ps(0.055921976f));
-    p = _mm512_fmadd_ps(f, p, _mm512_set1_ps(0.240223490f));
-    p = _mm512_fmadd_ps(f, p, _mm512_set1_ps(0.693121045f));
-    return _mm512_scalef_ps(_mm512_fmadd_ps(f, p, _mm512_set1_ps(1.0f)), n);
-}
-
 static inline void store_half(num *to, __m512 x) { _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(x)); }
 
 /* Softmax of a row of scores over the keys low to high, but for its sum, as bfloat16; 0 over the others. Returns the
@@ -134,7 +125,7 @@ static float share(const float *s, num *to, long low, long high, long columns, f
     *most = _mm512_reduce_max_ps(best) * OCTAVES;
     best = _mm512_set1_ps(*most);
     for (long j = 0; j < columns; j += LANE) {
-        __m512 value = power(_mm512_fmsub_ps(_mm512_loadu_ps(s + j), octaves, best));
+        __m512 value = power_of_2(_mm512_fmsub_ps(_mm512_loadu_ps(s + j), octaves, best));
         value = _mm512_maskz_mov_ps(seen(j, low, high), value);
         sum = _mm512_add_ps(sum, value);
         store_half(to + j, value);
@@ -270,7 +261,7 @@ static void pair_of_rows(const Desk *desk, long row, long width, long columns, c
     for (long j = 0; j < columns; j += LANE) {
         __m256i share[2], slope[2];
         for (int r = 0; r < 2; r++) {
-            __m512 part = power(_mm512_fmsub_ps(_mm512_loadu_ps(s + r * width + j), octaves, _mm512_set1_ps(total[r])));
+            __m512 part = power_of_2(_mm512_fmsub_ps(_mm512_loadu_ps(s + r * width + j), octaves, _mm512_set1_ps(total[r])));
             part = _mm512_maskz_mov_ps(seen(j, low[r], high[r]), part);
             __m512 pull = _mm512_sub_ps(_mm512_loadu_ps(d + r * width + j), _mm512_set1_ps(dot[r]));
             share[r] = (__m256i)_mm512_cvtneps_pbh(part), slope[r] = (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(part, pull));

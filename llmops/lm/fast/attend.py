@@ -1,8 +1,8 @@
 """`Direct`: attention of a pack in C, where the processor multiplies bfloat16 in pairs (`attend.c`).
 
 `Once` does the forward pass alone, in float32 on any processor (`once.c`).
-Nothing is kept but q, k and v themselves and one number a query and head: the backward pass computes the shares again, which costs a seventh more
-products and saves a quarter of what a layer keeps.
+Nothing is kept but q, k and v themselves and one number a query and head: the backward pass computes the shares again,
+which costs a seventh more products and saves a quarter of what a layer keeps.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Places:
     order: Tensor  # the entries of `places`, sorted by place
     offsets: Tensor  # where in `order` the entries of each place of the pack begin, and the end
 
-    @property
+    @cached_property
     def most_keys(self) -> int:
         """Of one block."""
         return int(self.starts.diff().max())

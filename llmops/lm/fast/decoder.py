@@ -132,7 +132,8 @@ class Decoder:
         keep = torch.is_grad_enabled()
         with torch.no_grad():
             factors = self.factors()
-            step = self._step(positions, paths, keep, lean=bool(self.inner.is_gradient_checkpointing))
+            lean = bool(self.inner.get_decoder().gradient_checkpointing)
+            step = self._step(positions, paths, keep, lean=lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
         return Blocks.apply(self.stack, step, factors if keep else None, embedded_TD, *trained)

@@ -7,6 +7,7 @@ built in a temporary folder and loaded from there; nothing is kept on disk, so n
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import tempfile
@@ -40,6 +41,18 @@ def working_compiler() -> str:
     except LlmopsError:
         return ""
     return Path(str(compiler())).name
+
+
+@lru_cache(maxsize=1)
+def multiplies_pairs() -> bool:
+    """Whether `attend.c` does attention on this processor, as its compiler tells: with AVX-512 BF16, without AMX."""
+    program = working_compiler() and compiler()
+    if not program:
+        return False
+    command = [program, *FLAGS, "-dM", "-E", "-x", "c", os.devnull]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    known = set(done.stdout.split())
+    return "__AVX512BF16__" in known and "__AMX_BF16__" not in known
 
 
 @lru_cache(maxsize=len(DEFINES))
