@@ -65,6 +65,12 @@ static inline void rotate_8(__m256 a, __m256 b, const float *cos, const float *s
     store_8(to + half, _mm256_fmadd_ps(b, c, _mm256_mul_ps(a, s)));
 }
 
+/* Rows of a head lie far apart, so no cache foresees them: each is asked for some rows before it is read. */
+enum { AHEAD = 8 };
+static inline void soon(const num *row, long size) {
+    for (long i = 0; i < size; i += 32) _mm_prefetch((const char *)(row + i), _MM_HINT_T0);
+}
+
 /* Rows of one head from their places, turned by their positions where `cos` is given; zero from `count` to `room`. */
 static void take(const num *x, long stride, const int64_t *places, long count, long room, const float *cos,
                  const float *sin, float scale, num *rows, long size) {
@@ -73,6 +79,7 @@ static void take(const num *x, long stride, const int64_t *places, long count, l
         const num *from = x + places[row] * stride;
         num *to = rows + row * size;
         long at = places[row] * half;
+        if (row + AHEAD < count) soon(x + places[row + AHEAD] * stride, size);
         if (cos)
             for (long i = 0; i < half; i += 8)
                 rotate_8(load_8(from + i), load_8(from + i + half), cos + at + i, sin + at + i, scale, scale, to + i, half);
@@ -228,6 +235,7 @@ void attend(const Look *look, num *out, float *totals) {
                 long real = it.queries - i < TILE ? it.queries - i : TILE;
                 const int64_t *at = it.places + it.before + i;
                 take(look->qkv + head * size, stride, at, real, TILE, look->cos, look->sin, look->scale, desk->q, size);
+                for (long r = TILE; r < 2 * TILE && i + r < it.queries; r++) soon(look->qkv + at[r] * stride + head * size, size);
                 long columns = scores_of(look, &it, desk->q, i), low, high;
                 float sums[TILE], most[TILE];
                 for (long r = 0; r < TILE; r++) {
@@ -313,6 +321,7 @@ static void back_through(const Look *look, const Item *it, long head, long start
     const int64_t *at = it->places + it->before + start;
     take(look->qkv + head * size, stride_of(look), at, real, room, look->cos, look->sin, look->scale, desk->q, size);
     take(back->dout + head * size, look->heads * size, at, real, room, 0, 0, 1.0f, desk->d, size);
+    for (long row = 0; row < real; row++) soon(back->out + (at[row] * look->heads + head) * size, size);
     pack_down(desk->q, size, room, desk->q_down, size, size);
     pack_down(desk->d, size, room, desk->d_down, size, size);
     for (long row = 0; row < room; row += TILE) slopes_of(look, it, head, start + row, row, most, back);
