@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.adapt import Factors
 from llmops.lm.fast.attend import Direct, Once, Places
 from llmops.lm.fast.attention import Attention, Heads
-from llmops.lm.fast.fused import Factors, Fused
+from llmops.lm.fast.fused import Fused
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.room import Room, Rooms
 from llmops.lm.fast.spans import Group
@@ -74,7 +75,7 @@ class Kept:
     middle: Tensor
     mixed: Tensor
     gate_up: Tensor
-    products: list[Tensor]
+    products: list[Tensor | None]
     seen: Any = None
     raw_qkv: Tensor | None = None
     raw_out: Tensor | None = None
@@ -160,7 +161,7 @@ def _behind(before: Tensor, block: Block, step: Pass, qkv: Tensor, mixed: Tensor
 
 def _onto(
     fused: Fused, step: Pass, norm: Norm | None, inputs: Tensor, x_TD: Tensor, y_TD: Tensor
-) -> tuple[Tensor | None, Tensor]:
+) -> tuple[Tensor | None, Tensor | None]:
     """Fill y with x + the product, normalised where the family does so. Returns (the product before its norm; A x)."""
     if norm is None:
         return None, fused.forward(inputs, y_TD, x_TD)

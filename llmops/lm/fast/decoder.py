@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
+from llmops.lm.fast.adapt import Factors
 from llmops.lm.fast.attend import LANE, places_of
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
-from llmops.lm.fast.fused import Factors, Fused
+from llmops.lm.fast.fused import Fused
 from llmops.lm.fast.head import Head, Vocabulary, shared_logprobs
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.room import Lender, Rooms
@@ -42,7 +44,7 @@ class Decoder:
         self.inner = inner
         self.passes = passes
         self.lender = Lender(inner.dtype)
-        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Fused)
+        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), partial(Fused, passes=passes))
 
     def fits(self) -> bool:
         """Whether the layers still carry what they carried, and nothing that only transformers knows."""
@@ -130,7 +132,8 @@ class Decoder:
         keep = torch.is_grad_enabled()
         with torch.no_grad():
             factors = self.factors()
-            step = self._step(positions, paths, keep, lean=bool(self.inner.is_gradient_checkpointing))
+            lean = bool(self.inner.get_decoder().gradient_checkpointing)
+            step = self._step(positions, paths, keep, lean=lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
         return Blocks.apply(self.stack, step, factors if keep else None, embedded_TD, *trained)

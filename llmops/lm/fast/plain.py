@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.adapt import Adapters, Products, Sizes
+
 LOWEST = torch.finfo(torch.float32).min
 
 
@@ -35,6 +37,10 @@ class Plain:
     name = "plain"
     once: Any = None  # the library that does attention in C where no backward pass comes (`attend.py`)
     direct: Any = None  # the library that does attention in C too (`attend.py`)
+
+    def adapters(self, sizes: Sizes, dtype: torch.dtype) -> Adapters:
+        """What does the work of the adapters of a group of projections."""
+        return Products(sizes, dtype)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         """out = x / rms(x) * w (Zhang & Sennrich 2019, arXiv:1910.07467)."""
