@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.frozen import Frozen
+from llmops.lm.fast.plain import Plain
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -28,25 +31,18 @@ class Factors:
 class Fused:
     """Some linear layers that read the same input, as one frozen weight, with room for their adapters' factors."""
 
-    def __init__(self, layers: Sequence[torch.nn.Linear], ranks: Sequence[int]) -> None:
-        """Take over the weights: each layer's own becomes a view of the fused one, so they are in memory once."""
-        weights = [layer.weight.detach() for layer in layers]
-        self.weight_OI = torch.cat(weights) if len(weights) > 1 else weights[0].contiguous()
-        self.outputs, self.inputs = self.weight_OI.shape
+    def __init__(self, layers: Sequence[torch.nn.Linear], ranks: Sequence[int], passes: Plain) -> None:
+        self.frozen = Frozen(layers, passes)
+        self.outputs, self.inputs = self.frozen.outputs, self.frozen.inputs
         self.rank = sum(ranks)
         self.ranks = list(ranks)
-        self.a_RI = self.weight_OI.new_zeros(self.rank, self.inputs)
-        self.b_OR = self.weight_OI.new_zeros(self.outputs, self.rank)
+        self.a_RI = layers[0].weight.new_zeros(self.rank, self.inputs)
+        self.b_OR = layers[0].weight.new_zeros(self.outputs, self.rank)
         self.places: list[tuple[slice, slice]] = []  # of each layer: its rows among the outputs, and among the ranks
-        row = place = 0
-        for layer, weight, rank in zip(layers, weights, ranks, strict=True):
-            self.places.append((slice(row, row + len(weight)), slice(place, place + rank)))
-            layer.weight.data = self.weight_OI[self.places[-1][0]]
-            row, place = row + len(weight), place + rank
-
-    def addresses(self) -> list[int]:
-        """Where in memory the weight of each layer begins."""
-        return [self.weight_OI[rows].data_ptr() for rows, _ in self.places]
+        place = 0
+        for rows, rank in zip(self.frozen.rows, ranks, strict=True):
+            self.places.append((rows, slice(place, place + rank)))
+            place += rank
 
     def refresh(self, factors: Sequence[Factors | None]) -> None:
         """Copy the adapters' factors, as they are now, to their places."""
@@ -57,10 +53,7 @@ class Fused:
 
     def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor:
         """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR, for B's gradient."""
-        if onto_TO is None:
-            torch.mm(x_TI, self.weight_OI.T, out=y_TO)
-        else:
-            torch.addmm(onto_TO, x_TI, self.weight_OI.T, out=y_TO)
+        self.frozen.forward(x_TI, y_TO, onto_TO)
         ax_TR = x_TI @ self.a_RI.T
         if self.rank:
             y_TO.addmm_(ax_TR, self.b_OR.T)
@@ -68,7 +61,7 @@ class Fused:
 
     def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
         """Fill `dx_TI` with the gradient of the inputs; returns that of A x, TR."""
-        torch.mm(dy_TO, self.weight_OI, out=dx_TI)
+        self.frozen.backward(dy_TO, dx_TI)
         dax_TR = dy_TO @ self.b_OR
         if self.rank:
             dx_TI.addmm_(dax_TR, self.a_RI)
