@@ -15,7 +15,8 @@ from llmops.core.errors import LlmopsError
 from llmops.core.method import FullTuning, LoRA, LowRank, PromptTuning
 from llmops.core.plan import Knobs
 from llmops.lm.base import check_folder, load_tokenizer, load_weights
-from llmops.lm.mapped import map_weights
+from llmops.lm.fast import FAMILIES
+from llmops.lm.mapped import in_precision, map_weights
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -175,7 +176,11 @@ def load_in_place(base: Path, tuned: Path | None, precision: str, device: str) -
         return load_tuned(base, tuned, precision, device) if tuned else load_weights(base, precision, device)
     adapter = tuned if tuned and (tuned / CONFIG).is_file() else None
     folder = base if adapter or not tuned else tuned
-    weights = map_weights(load_weights(folder, precision, device), folder)
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if family in FAMILIES:  # of others, transformers may know weights that keep their precision
+        weights = in_precision(map_weights(load_weights(folder, "auto"), folder), precision)
+    else:
+        weights = map_weights(load_weights(folder, precision), folder)
     return load_adapter(weights, adapter) if adapter else weights
 
 

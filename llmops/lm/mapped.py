@@ -65,3 +65,18 @@ def map_weights(model: Any, folder: Path) -> Any:
             weight.data = lies.view(entry["shape"])
             setattr(weight, PLACE, Lying(pages, start, end - start))
     return model
+
+
+def in_precision(model: Any, precision: str) -> Any:
+    """`model` with each weight that has another precision copied by itself, and its pages let go of. Returns it."""
+    import torch
+
+    dtype = getattr(torch, precision)
+    for weight in model.parameters():
+        if weight.dtype != dtype:
+            weight.data = weight.data.to(dtype)
+            if (lying := lying_of(weight)) is not None:
+                lying.let_go()
+                delattr(weight, PLACE)
+    model.config.dtype = dtype
+    return model

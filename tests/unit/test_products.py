@@ -107,6 +107,15 @@ def test_another_precision_is_a_copy(tiny_base: Path) -> None:
     assert not any(lying_of(weight) for weight in halved.parameters())
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_model_opened_in_place_is_the_one_that_transformers_loads(tiny_base: Path, precision: str) -> None:
+    opened, loaded = load_in_place(tiny_base, None, precision, "cpu"), load_weights(tiny_base, precision)
+    ids = torch.arange(3, 40)[None]
+    assert opened.dtype == loaded.dtype and opened.config.dtype == loaded.config.dtype
+    assert torch.equal(opened(ids).logits, loaded(ids).logits)
+    assert all((lying_of(weight) is not None) == (precision == "float32") for weight in opened.parameters())
+
+
 @pytest.mark.parametrize(("start", "stays"), [(True, True), ("pissa", False), ("olora", False)])
 def test_an_adapter_that_takes_from_its_base_has_a_copy_of_it(
     start: Any, stays: bool, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
