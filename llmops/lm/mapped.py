@@ -2,7 +2,7 @@
 
 An exam goes through thousands of tokens at a time, so that a model's layers may come and go with each pack: a page that
 is in the system's cache costs 0.4 microseconds to come back and go (56 ms of one core for 538 MB; recipes/LOG.md).
-What wrote to such a weight would stop the process. Nothing does: they are frozen, and an adapter is beside them.
+Who writes to such a weight stops the process (the pages are read-only): a weight is exchanged (`weight.data = ...`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ PLACE = "_llmops_lying"
 
 @dataclass(frozen=True)
 class Lying:
-    """Where a weight lies: in these pages, from one byte on."""
+    """Where a weight lies: in these pages, from one byte on; and the address that this is for torch."""
 
     pages: mmap.mmap
     start: int
     size: int
+    address: int = 0
 
     def let_go(self) -> None:
         """Give the pages back. Reading the weight brings them again, from the system's cache or from disk."""
@@ -39,7 +40,7 @@ class Lying:
 def lying_of(weight: Any) -> Lying | None:
     """Where a parameter lies, if it is in a file and was not exchanged since."""
     found: Lying | None = getattr(weight, PLACE, None)
-    return found
+    return found if found and found.address == weight.data_ptr() else None
 
 
 def map_weights(model: Any, folder: Path) -> Any:
@@ -63,7 +64,7 @@ def map_weights(model: Any, folder: Path) -> Any:
                 warnings.simplefilter("ignore", UserWarning)
                 lies = torch.frombuffer(pages, dtype=dtype, count=prod(entry["shape"]), offset=start)
             weight.data = lies.view(entry["shape"])
-            setattr(weight, PLACE, Lying(pages, start, end - start))
+            setattr(weight, PLACE, Lying(pages, start, end - start, lies.data_ptr()))
     return model
 
 
@@ -74,9 +75,9 @@ def in_precision(model: Any, precision: str) -> Any:
     dtype = getattr(torch, precision)
     for weight in model.parameters():
         if weight.dtype != dtype:
+            lying = lying_of(weight)
             weight.data = weight.data.to(dtype)
-            if (lying := lying_of(weight)) is not None:
+            if lying is not None:
                 lying.let_go()
-                delattr(weight, PLACE)
     model.config.dtype = dtype
     return model

@@ -125,7 +125,10 @@ def merged_and_back(base: Path, tuned: Path, renderer: Renderer) -> LocalSpeaker
 
 
 def rounded_to_q8(speaker: LocalSpeaker) -> LocalSpeaker:
-    """The same speaker, whose matrices went to q8_0 and back: what that form costs weights that are right."""
+    """The same speaker, whose matrices went to q8_0 and back: what that form costs weights that are right.
+
+    The matrices are exchanged, not written to: they may lie in a file (`mapped.py`).
+    """
     import gguf
     import torch
     from gguf.quants import dequantize, quantize
@@ -134,5 +137,6 @@ def rounded_to_q8(speaker: LocalSpeaker) -> LocalSpeaker:
     with torch.no_grad():
         for weight in speaker.model.weights.parameters():
             if weight.ndim == 2 and weight.shape[-1] % gguf.GGML_QUANT_SIZES[q8_0][0] == 0:
-                weight.copy_(torch.from_numpy(dequantize(quantize(weight.numpy(), q8_0), q8_0)))
+                weight.data = torch.from_numpy(dequantize(quantize(weight.numpy(), q8_0), q8_0))
+    equip(speaker.model.weights, best_decoder())
     return speaker

@@ -15,13 +15,15 @@ from llmops.core.context import silent
 from llmops.lm import likelihood
 from llmops.lm.adapters import CONFIG, load_in_place
 from llmops.lm.base import load_weights
-from llmops.lm.fast import equip, kernels
+from llmops.lm.fast import equip, fast_decoder, kernels
 from llmops.lm.fast.decoder import Decoder
 from llmops.lm.fast.frozen import Frozen
 from llmops.lm.fast.head import Vocabulary, shared_logprobs
 from llmops.lm.fast.plain import Plain
 from llmops.lm.likelihood import end_logprobs
 from llmops.lm.mapped import Lying, lying_of, map_weights
+from llmops.lm.model import LocalModel
+from llmops.lm.stage import LocalSpeaker, rounded_to_q8
 from tests.unit.test_likelihood import apart, questions
 
 
@@ -173,3 +175,13 @@ def resident(path: Path) -> int:
     text = Path("/proc/self/smaps").read_text()
     about = text[text.index(str(path)) :]
     return int(next(line for line in about.splitlines() if line.startswith("Rss:")).split()[1]) * 1024
+
+
+def test_weights_in_a_file_are_exchanged_where_they_are_rounded_not_written_to(tiny_base: Path) -> None:
+    model = LocalModel.open(tiny_base, None, "float32", "cpu", "base", 1)
+    before = [weight.clone() for weight in model.weights.parameters()]
+    assert all(lying_of(weight) for weight in model.weights.parameters())
+    rounded_to_q8(LocalSpeaker(model))
+    for was, weight in zip(before, model.weights.parameters(), strict=True):
+        assert (lying_of(weight) is None) == (not torch.equal(was, weight)) == (weight.ndim == 2)
+    assert fast_decoder(model.weights) is not None
