@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llmops.lm.fast.plain import Plain
-from llmops.lm.fast.products import Products
+from llmops.lm.fast.products import FrozenProducts
 from llmops.lm.mapped import Lying
 
 # Positions at once. SmolLM2's 49,152 logits for 256 positions in bfloat16 are 25 MB and stay in a third-level cache:
@@ -57,7 +57,7 @@ def shared_logprobs(vocabulary: Vocabulary, hidden_UD: Tensor, places_N: Tensor,
     return found_N
 
 
-def _totals(products: Products, vocabulary: Vocabulary, hidden_UD: Tensor) -> Tensor:
+def _totals(products: FrozenProducts, vocabulary: Vocabulary, hidden_UD: Tensor) -> Tensor:
     """log of the sum of exp of all logits, U float32, a part of the vocabulary at a time."""
     found: list[Tensor] = []
     for part_VD in vocabulary.weight_VD.split(WORDS):

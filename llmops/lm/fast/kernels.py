@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llmops.core.errors import LlmopsError
 from llmops.lm.fast.plain import Plain, Turn
-from llmops.lm.fast.products import LEAST_ROWS, Products
+from llmops.lm.fast.products import LEAST_ROWS, FrozenProducts
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c", "products.c"))
 COMPILERS = ("cc", "gcc", "clang")
@@ -78,7 +78,7 @@ class Compiled(Plain):
         self.library.once_bytes.restype = ctypes.c_long
         self.once = self.library
         self.direct = self.library if self.library.attend_bytes(*_long(1, 1)) else None
-        self.products = Products(self.library) if self.library.products_here() else None
+        self.products = FrozenProducts(self.library) if self.library.products_here() else None
 
     def product(self, x_TI: Tensor, weight_OI: Tensor, out_TO: Tensor, onto_TO: Tensor | None = None) -> None:
         if self.products is None or len(x_TI) < LEAST_ROWS:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmops.lm.fast.products import Products
+from llmops.lm.fast.products import FrozenProducts
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -38,7 +38,7 @@ class Plain:
     once: Any = None  # the library that does attention in C where no backward pass comes (`attend.py`)
     direct: Any = None  # the library that does attention in C too (`attend.py`)
 
-    products: Products | None = None  # those in C, where they are the faster ones
+    products: FrozenProducts | None = None  # those in C, where they are the faster ones
 
     def product(self, x_TI: Tensor, weight_OI: Tensor, out_TO: Tensor, onto_TO: Tensor | None = None) -> None:
         """out = x W', added to `onto_TO` where it is given."""

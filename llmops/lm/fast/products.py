@@ -1,4 +1,4 @@
-"""`Products`: what `products.c` does, by its arguments. Float32.
+"""`FrozenProducts`: what `products.c` does, by its arguments. Float32.
 
 Axes: T tokens, I inputs, O outputs; U states, N targets, D hidden size, V vocabulary.
 """
@@ -16,8 +16,8 @@ LEAST_ROWS = 96  # of fewer, torch's products are faster: to lay weights across 
 
 
 @dataclass(frozen=True)
-class Products:
-    """Products with frozen weights, and log-probabilities of which no logits are written."""
+class FrozenProducts:
+    """FrozenProducts with frozen weights, and log-probabilities of which no logits are written."""
 
     library: Any
 
