@@ -123,20 +123,23 @@ def mask_of(pack: Pack, dtype: torch.dtype, device: str, window: int = 0) -> tor
     return mask_TT[None, None].to(device)
 
 
-def remember(model: Any, beginning: Sequence[int]) -> Known | None:
+def remember(model: Any, beginning: Sequence[int], sparing: bool = False) -> Known | None:
     """Go through a beginning once, for `hidden_states` of packs that start with it; None where there is no need or way.
 
     Only the fast decoder keeps keys and values; without it each pack goes through its own beginning.
     """
     fast = None if hasattr(model, "prompt_encoder") or not beginning else fast_decoder(inner_of(model))
-    return fast.remember(beginning) if fast else None
+    return fast.remember(beginning, sparing) if fast else None
 
 
-def hidden_states(model: Any, pack: Pack, device: str, known: Known | None = None) -> torch.Tensor:
+def hidden_states(
+    model: Any, pack: Pack, device: str, known: Known | None = None, sparing: bool = False
+) -> torch.Tensor:
     """Last hidden states (after the final norm) of a pack, TD. `model` may carry a PEFT adapter.
 
     By the fast decoder where the model has one (`lm/fast`), else by transformers' own forward pass. With `known`, the
-    pack's beginning, there is no gradient.
+    pack's beginning, or `sparing`, there is no gradient. A sparing pass lets weights that lie in a file go, layer by
+    layer.
     """
     import torch
 
@@ -146,8 +149,8 @@ def hidden_states(model: Any, pack: Pack, device: str, known: Known | None = Non
     if device.startswith("cuda"):
         return padded_states(inner, pack, device)
     if (fast := fast_decoder(inner)) is not None:
-        if known is not None:
-            return fast.after(known, pack.ids, pack.positions, pack.paths)
+        if known is not None or sparing:
+            return fast.after(known, pack.ids, pack.positions, pack.paths, sparing)
         return fast(pack.ids, pack.positions, pack.paths or [range(len(pack.ids))])
     return inner.get_decoder()(
         input_ids=torch.tensor([pack.ids], device=device),
@@ -206,7 +209,7 @@ def token_logprobs(model: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor)
 
 
 def shared_logprobs(
-    model: Any, hidden_UD: torch.Tensor, places_N: torch.Tensor, targets_N: torch.Tensor
+    model: Any, hidden_UD: torch.Tensor, places_N: torch.Tensor, targets_N: torch.Tensor, sparing: bool = False
 ) -> torch.Tensor:
     """log p(target) in nats, float32, N, where target n stands behind hidden state `places_N[n]` of U. No gradient.
 
@@ -215,7 +218,7 @@ def shared_logprobs(
     import torch
 
     if (fast := fast_head(inner_of(model))) is not None:
-        return fast.shared_logprobs(hidden_UD, places_N, targets_N)
+        return fast.shared_logprobs(hidden_UD, places_N, targets_N, sparing)
     found = []
     for start in range(0, len(hidden_UD), HEAD_STATES):
         logits_UV = logits_of(model, hidden_UD[start : start + HEAD_STATES])

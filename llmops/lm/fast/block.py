@@ -94,6 +94,7 @@ class Pass:
     lean: bool = False
     remember: bool = False
     once: bool = False
+    sparing: bool = False
 
     def attention(self, block: Block) -> Attention | Direct:
         """How the pack looks at itself in one layer."""
@@ -147,6 +148,9 @@ def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room
     raw_down, ax_down = _onto(block.down, step, block.after_mlp, inner_TI, middle_TD, after_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
     own = qkv if step.remember else None
+    if step.sparing:
+        for fused in block.fused():
+            fused.frozen.let_go()
     return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down, own)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from llmops.lm.fast.adapt import Factors, Sizes
+from llmops.lm.fast.frozen import Frozen
 from llmops.lm.fast.plain import Plain
 
 
@@ -22,20 +23,11 @@ class Fused:
     """Some linear layers that read the same input, as one frozen weight, with their adapters."""
 
     def __init__(self, layers: Sequence[torch.nn.Linear], ranks: Sequence[int], passes: Plain) -> None:
-        """Take over the weights: each layer's own becomes a view of the fused one, so they are in memory once."""
-        weights = [layer.weight.detach() for layer in layers]
-        self.weight_OI = torch.cat(weights) if len(weights) > 1 else weights[0].contiguous()
-        self.outputs, self.inputs = self.weight_OI.shape
+        self.frozen = Frozen(layers, passes)
+        self.outputs, self.inputs = self.frozen.outputs, self.frozen.inputs
         self.ranks = list(ranks)
-        sizes = Sizes(self.inputs, [len(weight) for weight in weights], self.ranks)
-        self.rows = [rows for rows, _ in sizes.places(self.ranks)]
-        for layer, rows in zip(layers, self.rows, strict=True):
-            layer.weight.data = self.weight_OI[rows]
-        self.adapters = passes.adapters(sizes, self.weight_OI.dtype) if any(ranks) else None
-
-    def addresses(self) -> list[int]:
-        """Where in memory the weight of each layer begins."""
-        return [self.weight_OI[rows].data_ptr() for rows in self.rows]
+        sizes = Sizes(self.inputs, [rows.stop - rows.start for rows in self.frozen.rows], self.ranks)
+        self.adapters = passes.adapters(sizes, layers[0].weight.dtype) if any(ranks) else None
 
     def refresh(self, factors: Sequence[Factors | None]) -> None:
         """Take over the adapters' factors, as they are now."""
@@ -44,15 +36,12 @@ class Fused:
 
     def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor | None:
         """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, for B's gradient."""
-        if onto_TO is None:
-            torch.mm(x_TI, self.weight_OI.T, out=y_TO)
-        else:
-            torch.addmm(onto_TO, x_TI, self.weight_OI.T, out=y_TO)
+        self.frozen.forward(x_TI, y_TO, onto_TO)
         return self.adapters.forward(x_TI, y_TO) if self.adapters else None
 
     def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor | None:
         """Fill `dx_TI` with the gradient of the inputs; returns that of A x."""
-        torch.mm(dy_TO, self.weight_OI, out=dx_TI)
+        self.frozen.backward(dy_TO, dx_TI)
         return self.adapters.backward(dy_TO, dx_TI) if self.adapters else None
 
     def factor_gradients(

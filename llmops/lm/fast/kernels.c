@@ -210,8 +210,6 @@ void softmax_backward(const num *shares, num *d, const int32_t *counts, long win
     }
 }
 
-static inline float capped(float x, float cap) { return cap - 2.0f * cap / (1.0f + exp_of(x * 2.0f / cap)); }
-
 /* found = log of the sum of exp(logits), each bent by a final soft cap (0 for none). */
 void log_total(const num *logits, float cap, float *found, long rows, long size) {
     ROWS for (long row = 0; row < rows; row++) {

@@ -21,8 +21,9 @@ from torch import Tensor
 from llmops.core.errors import LlmopsError
 from llmops.lm.fast.adapt import LANE, Adapters, Narrow, Products, Sizes
 from llmops.lm.fast.plain import Plain, Turn
+from llmops.lm.fast.products import LEAST_ROWS, FrozenProducts
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c", "adapt.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c", "adapt.c", "products.c"))
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 WIDE = "-mprefer-vector-width=512"
@@ -91,6 +92,13 @@ class Compiled(Plain):
         self.library.once_bytes.restype = ctypes.c_long
         self.once = self.library
         self.direct = self.library if self.library.attend_bytes(*_long(1, 1)) else None
+        self.products = FrozenProducts(self.library) if self.library.products_here() else None
+
+    def product(self, x_TI: Tensor, weight_OI: Tensor, out_TO: Tensor, onto_TO: Tensor | None = None) -> None:
+        if self.products is None or len(x_TI) < LEAST_ROWS:
+            super().product(x_TI, weight_OI, out_TO, onto_TO)
+            return
+        self.products.product(x_TI, weight_OI, out_TO, onto_TO)
 
     def adapters(self, sizes: Sizes, dtype: torch.dtype) -> Adapters:
         whole = all(size % LANE == 0 for size in (sizes.inputs, *sizes.outputs))

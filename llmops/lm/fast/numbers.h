@@ -88,6 +88,8 @@ static inline stripe load(const num *x, long left) { return get(*x); }
 static inline void store(num *to, stripe x, long left) { *to = put(x); }
 static inline stripe exp_of_each(stripe x) { return exp_of(x); }
 #endif
+/* A final soft cap: cap tanh(x / cap). */
+static inline float capped(float x, float cap) { return cap - 2.0f * cap / (1.0f + exp_of(x * 2.0f / cap)); }
 
 /* Rotate one head by its position (halves, as Llama and Gemma do), scaled; `way` -1 turns back. */
 static inline void turn(const float *cos, const float *sin, float way, float scale, const num *from, num *to,
