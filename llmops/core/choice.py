@@ -100,6 +100,7 @@ class Choice(Value):
     entries: tuple[Entry, ...]
     absent: dict[str, str] = Field(default_factory=dict, description="who did not take part: why")
     verdict: Verdict
+    tried_on: str = Field("", description="which rows decided, and how far they stand for the held-out ones")
     judged: str = Field(description="what the held-out rows said of the pick, in a sentence")
     final: Score | None = Field(None, description="of the pick on the held-out rows, fitted on all training rows")
     final_report: str | None = Field(None, description="its report, which can be registered; None where it is tuned")
@@ -119,9 +120,9 @@ class Choice(Value):
         return next(entry for entry in self.entries if entry.entrant.name == name)
 
 
-def choice_id(recipe: Recipe, contest: Contest, dataset: str) -> str:
-    """The name of a tournament: by what was asked, so that asking again goes on with it."""
-    return f"ch-{digest([recipe.to_json(), contest.to_json(), dataset])[:12]}"
+def choice_id(recipe: Recipe, contest: Contest, dataset: str, trial: str) -> str:
+    """The name of a tournament: by what was asked and on which rows, so that asking again goes on with it."""
+    return f"ch-{digest([recipe.to_json(), contest.to_json(), dataset, trial])[:12]}"
 
 
 class Point(Value):

@@ -14,10 +14,13 @@ from llmops.core.review import LeakGate
 from llmops.core.tasks import Rate
 from llmops.core.value import digest
 from llmops.data.leaks import find_leaks, reason, spoken
+from llmops.data.shares import Kind, differ, in_shares, kind_of, shares, surplus
 from llmops.store.files import building, copy_files, sha256_file, write_json, write_jsonl
 from llmops.store.workspace import Workspace
 
 FEWEST = 10  # rows on either side
+FEW = 100  # to try on: fewer tell only large differences apart
+OTHER_MIX = "not in the mix of the held-out rows"
 
 
 def trial_set(
@@ -25,13 +28,20 @@ def trial_set(
 ) -> DatasetManifest:
     """The training rows of `manifest` (at most `most`), a `share` of them held out for trials; stored.
 
-    Whole groups go to one side, by the hash of their name, and each label to both; what leaks from one side into the
-    other is dropped as in `prepare`. Raises `RequestError` where either side would have too few rows.
+    Whole groups go to one side, by the hash of their name, and each kind of row (source and label) to both; what leaks
+    from one side into the other is dropped as in `prepare`. Where the held-out rows are of another mix of kinds, so are
+    the rows for trials, as many as there are; of the held-out rows nothing else is looked at. Raises `RequestError`
+    where either side would have too few rows.
     """
-    rows = at.rows(manifest.id, "train")
+    rows, rated = at.rows(manifest.id, "train"), isinstance(manifest.task, Rate)
     taken = sorted(rows, key=lambda row: digest(["trial row", row.id]))[:most]
     names = {row.id for row in taken}
-    learn, trial = _dealt([row for row in rows if row.id in names], share, isinstance(manifest.task, Rate))
+    rows = [row for row in rows if row.id in names]
+    learn, trial = _dealt(rows, share, rated)
+    heldout = at.rows(manifest.id, "heldout")
+    if differ(shares(rows, rated), shares(heldout, rated), len(heldout)):
+        learn, trial = _as_held_out(rows, trial, heldout, rated)
+    sides = {row.id for row in (*learn, *trial)}
     found = find_leaks(
         (spoken(row.to_json(), gate.same) for row in learn), (spoken(row.to_json()) for row in trial), gate
     )
@@ -42,6 +52,11 @@ def trial_set(
         for row in learn
         if row.id in why
     ]
+    dropped += [
+        DroppedRow(id=row.id, source=row.source, line=row.line, step="trial", reason=OTHER_MIX, text="")
+        for row in rows
+        if row.id not in sides
+    ]
     if min(len(kept), len(trial)) < FEWEST:
         raise RequestError(
             f"{manifest.name} has {len(kept)} rows to learn from and {len(trial)} to try on: too few to choose",
@@ -50,17 +65,44 @@ def trial_set(
     return _stored(manifest, kept, trial, dropped, at)
 
 
-def _dealt(rows: Sequence[Row], share: float, rated: bool) -> tuple[list[Row], list[Row]]:
-    """(to learn from, to try on): of each label the groups with the smallest hashes, until the share is reached.
+def tried_on(manifest: DatasetManifest, trial: DatasetManifest, at: Workspace) -> str:
+    """Which rows a tournament is decided by, and how far they stand for the held-out ones, in words."""
+    rated = isinstance(manifest.task, Rate)
+    train, heldout = (at.rows(manifest.id, part) for part in ("train", "heldout"))
+    tried = at.rows(trial.id, "heldout")
+    all_of_them, wanted, there = (shares(rows, rated) for rows in (train, heldout, tried))
+    said = f"{len(tried):,} of {len(train):,} training rows decided"
+    if not differ(all_of_them, wanted, len(heldout)):
+        return f"{said}, mixed as the held-out rows are."
+    what, asked, had = surplus(wanted, all_of_them)
+    mixes = f"{what} is {asked:.0%} of the held-out rows and {had:.0%} of the training rows"
+    if differ(there, wanted, len(heldout)):
+        return f"{said}, and they are not like the held-out rows: {mixes}. Bring more of {what} to learn from."
+    few = f" So few tell only large differences apart: bring more of {what}." if len(tried) < FEW else ""
+    return f"{said}, drawn in the mix of the held-out rows: {mixes}.{few}"
 
-    Ratings are not looked at: nearly each would be a label of its own.
+
+def _as_held_out(
+    rows: Sequence[Row], trial: Sequence[Row], heldout: Sequence[Row], rated: bool
+) -> tuple[list[Row], list[Row]]:
+    """(to learn from, to try on): those of `trial` that have the mix of the held-out rows; all where too few do.
+
+    The others go back to learn from, unless a row of their group is tried on.
     """
-    labels: dict[str, list[Row]] = {}
+    kept = in_shares(trial, shares(heldout, rated), rated)
+    kept = kept if len(kept) >= FEWEST else list(trial)
+    groups = {row.group for row in kept}
+    return [row for row in rows if row.group not in groups], kept
+
+
+def _dealt(rows: Sequence[Row], share: float, rated: bool) -> tuple[list[Row], list[Row]]:
+    """(to learn from, to try on): of each kind the groups with the smallest hashes, until the share is reached."""
+    kinds: dict[Kind, list[Row]] = {}
     for row in rows:
         if row.label is not None:  # rows to replay have none, and are never tried on
-            labels.setdefault("" if rated else row.label, []).append(row)
+            kinds.setdefault(kind_of(row, rated), []).append(row)
     chosen: set[str] = set()
-    for some in labels.values():
+    for some in kinds.values():
         taken = sum(row.group in chosen for row in some)
         for row in sorted(some, key=lambda row: digest(["trial", row.group])):
             if taken >= share * len(some):

@@ -33,7 +33,7 @@ def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: 
     Everything is stored as it is made: asked again, an interrupted tournament goes on, and a finished one is shown.
     Raises `RequestError` for a task without one right answer to a row.
     """
-    from llmops.data.part import trial_set
+    from llmops.data.part import trial_set, tried_on
 
     if not isinstance(recipe.task, Classify | Rate):
         raise RequestError(
@@ -41,21 +41,20 @@ def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: 
         )
     began = time.perf_counter()
     manifest = prepare(recipe, at)
-    notes = Notes(at.root / FOLDER / choice_id(recipe, contest, manifest.id))
+    trial = trial_set(manifest, contest.trial_share, contest.train_rows, recipe.data.leaks, at)
+    notes = Notes(at.root / FOLDER / choice_id(recipe, contest, manifest.id, trial.id))
     if (done := notes.result()) is not None:
         at.world.say(f"{done.id} was held before; remove {notes.folder} to hold it anew")
         return done
-    trial = trial_set(manifest, contest.trial_share, contest.train_rows, recipe.data.leaks, at)
-    at.world.say(
-        f"tournament {notes.folder.name}: {trial.rows_train:,} rows to learn, {trial.rows_heldout:,} to try on"
-    )
+    told = tried_on(manifest, trial, at)
+    at.world.say(f"tournament {notes.folder.name}: {trial.rows_train:,} rows to learn from; {told}")
     bases = contest.bases or at_hand(recipe)
     arena = Arena(recipe, contest, manifest, trial, at, wishes, bases)
     entries, absent = _play(arena, notes, began)
     verdict = pick(entries, arena)
     judged = [_judged(entry, arena, notes, verdict) for entry in at.world.track(entries, "judging on held-out rows")]
-    choice = _choice(arena, notes, judged, absent, verdict).replace(seconds=notes.spent_s(began))
-    return notes.finish(choice)
+    choice = _choice(arena, notes, judged, absent, verdict)
+    return notes.finish(choice.replace(tried_on=told, seconds=notes.spent_s(began)))
 
 
 def at_hand(recipe: Recipe) -> tuple[str, ...]:
