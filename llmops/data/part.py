@@ -37,10 +37,7 @@ def trial_set(
     taken = sorted(rows, key=lambda row: digest(["trial row", row.id]))[:most]
     names = {row.id for row in taken}
     rows = [row for row in rows if row.id in names]
-    learn, trial = _dealt(rows, share, rated)
-    heldout = at.rows(manifest.id, "heldout")
-    if differ(shares(rows, rated), shares(heldout, rated), len(heldout)):
-        learn, trial = _as_held_out(rows, trial, heldout, rated)
+    learn, trial = two_sides(rows, at.rows(manifest.id, "heldout"), share, rated)
     sides = {row.id for row in (*learn, *trial)}
     found = find_leaks(
         (spoken(row.to_json(), gate.same) for row in learn), (spoken(row.to_json()) for row in trial), gate
@@ -82,13 +79,15 @@ def tried_on(manifest: DatasetManifest, trial: DatasetManifest, at: Workspace) -
     return f"{said}, drawn in the mix of the held-out rows: {mixes}.{few}"
 
 
-def _as_held_out(
-    rows: Sequence[Row], trial: Sequence[Row], heldout: Sequence[Row], rated: bool
-) -> tuple[list[Row], list[Row]]:
-    """(to learn from, to try on): those of `trial` that have the mix of the held-out rows; all where too few do.
+def two_sides(rows: Sequence[Row], heldout: Sequence[Row], share: float, rated: bool) -> tuple[list[Row], list[Row]]:
+    """(to learn from, to try on): `share` of each kind of row is tried on.
 
-    The others go back to learn from, unless a row of their group is tried on.
+    Where the held-out rows are of another mix, of these only as many as have it, unless too few do. The others go back
+    to learn from, or to neither side where a row of their group is tried on.
     """
+    learn, trial = _dealt(rows, share, rated)
+    if not differ(shares(rows, rated), shares(heldout, rated), len(heldout)):
+        return learn, trial
     kept = in_shares(trial, shares(heldout, rated), rated)
     kept = kept if len(kept) >= FEWEST else list(trial)
     groups = {row.group for row in kept}

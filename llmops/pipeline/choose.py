@@ -129,7 +129,9 @@ def _choice(arena: Arena, notes: Notes, entries: Sequence[Entry], absent: dict[s
     from llmops.experiments.pareto import frontier
 
     pick = next(entry.entrant for entry in entries if entry.entrant.name == verdict.pick)
-    final = arena.on_all_rows(pick) if pick.method is None else None
+    final, parts = arena.on_all_rows(pick) if pick.method is None else (None, None)
+    if parts is not None:
+        notes.keep_parts(parts)
     gaps = behind(_rivals(entries, arena.at))
     ahead = frontier(entries, arena.contest.answers)
     rows = tuple(
@@ -147,7 +149,7 @@ def _choice(arena: Arena, notes: Notes, entries: Sequence[Entry], absent: dict[s
         judged=_verdict_of_heldout(rows, verdict, arena),
         final=final.main if final else None,
         final_report=final.id if final else None,
-        then=_then(pick, final.id if final else "", arena.recipe),
+        then=_then(pick, final.id if parts and final else None, arena.recipe),
         seconds=0.0,
     )
 
@@ -170,12 +172,13 @@ def _verdict_of_heldout(entries: Sequence[Entry], verdict: Verdict, arena: Arena
     )
 
 
-def _then(pick: Entrant, final: str, recipe: Recipe) -> str:
-    """The command that goes on with the winner: trained on all rows, or kept as it is."""
+def _then(pick: Entrant, final: str | None, recipe: Recipe) -> str:
+    """The command that goes on with the winner: kept as it is, trained on all rows, or the base asked as it is."""
     method = pick.method
+    if final is not None:
+        return f"llmops register {final}"
     if method is None:
-        keeps = isinstance(recipe.task, Classify) and pick.kind != "few_shot"  # what `register` can fit again
-        return f"llmops {'register' if keeps else 'show'} {final}"
+        return f"llmops serve {pick.base}"
     knobs = (f"method.{name}={value}" for name, value in method if name != "kind" and value is not None)
     sets = [f"method.kind={method.kind}", *knobs]
     sets += [f"base={pick.base}"] if pick.base != recipe.base else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 from llmops.core.choice import Choice
@@ -68,6 +69,12 @@ def choices(at: Workspace) -> list[Choice]:
     """The finished tournaments, oldest first."""
     paths = sorted((at.root / "choices").glob("*/choice.json"), key=lambda path: path.stat().st_mtime_ns)
     return [stored(Choice, read_json(path), path) for path in paths]
+
+
+def winner(report: str, at: Workspace) -> Path | None:
+    """The folder of the row that won a tournament, by the report on it; None where no tournament made that."""
+    folders = (at.root / "choices" / choice.id / "winner" for choice in choices(at) if choice.final_report == report)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 KINDS: dict[str, Callable[[Workspace], list[Value]]] = {

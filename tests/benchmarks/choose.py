@@ -78,7 +78,7 @@ RATED = CUT.replace(only=("majority", "tfidf", "frozen", "nearest", "tuned"))
 TASKS: dict[str, tuple[Recipe, Contest]] = {
     "movies": (tone("movies", source("vader/movies", 600, 600)), CUT),
     "topics": (TOPICS, CUT),
-    "products": (tone("products", source("vader/tweets", 420, 1), source("vader/amazon", 300, 600)), CUT),
+    "products": (tone("products", source("vader/tweets", 300, 1), source("vader/amazon", 700, 600)), CUT),
     "privacy": (PRIVACY, CUT),
     "rating": (RATING, RATED),
     "tweets": (tone("tweets", source("vader/tweets", 1000, 600)), FULL),

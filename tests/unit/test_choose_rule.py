@@ -48,6 +48,25 @@ def test_rows_that_cost_the_same_are_ranked_by_their_score() -> None:
     assert found.pick == "b"
 
 
+def test_a_cost_that_nobody_would_notice_is_no_reason() -> None:
+    dear = rival("tuned", 104, 200, 40.0, seed=2)
+    found = choose([rival("commonest", 100, 200, 0.0), rival("linear", 106, 200, 0.3, seed=1), dear], 0.01, 10_000)
+    assert found.pick == found.best == "linear"
+    assert "commonest, which cannot be told apart from it, saves nothing that anybody would notice" in found.because
+    passed = choose([rival("commonest", 100, 200, 0.0), rival("linear", 102, 200, 0.3, seed=1), dear], 0.01, 10_000)
+    assert (passed.pick, passed.best) == ("linear", "tuned")
+    assert "linear is the best of the cheap ones" in passed.because and "commonest takes less" in passed.because
+    noticed = choose([rival("commonest", 100, 200, 0.0), rival("linear", 106, 200, 3.0, seed=1), dear], 0.01, 10_000)
+    assert noticed.pick == "commonest"
+
+
+def test_a_base_in_memory_is_noticed_however_fast_it_is() -> None:
+    small, large = rival("tfidf", 170, 200, 0.1), rival("frozen", 172, 200, 0.2, seed=1)
+    assert choose([small, large], 0.01, 10_000).pick == "frozen"
+    large = Rival(large.name, large.marks_N, large.cost.replace(memory_bytes=270_000_000))
+    assert choose([small, large], 0.01, 10_000).pick == "tfidf"
+
+
 def test_the_number_of_answers_decides_what_is_cheap() -> None:
     slow = Cost(training_s=0, thousand_s=10, latency_s=0.01, memory_bytes=1)
     marks_N = np.arange(100) % 7 > 0
