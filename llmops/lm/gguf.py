@@ -215,7 +215,7 @@ def _splitting_rule(tokenizer: Json) -> str:
 
 
 def _changes_text(normalizer: Json | None) -> bool:
-    """Whether a normalizer does anything. From a GGUF transformers 5.17 makes a sequence of none, 5.23 no normalizer."""
+    """Whether a normalizer does anything. Out of a GGUF transformers 5.17 makes a sequence of none, 5.23 none."""
     if normalizer and normalizer.get("type") == "Sequence":
         return any(_changes_text(step) for step in normalizer.get("normalizers", ()))
     return bool(normalizer)
