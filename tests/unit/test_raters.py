@@ -21,7 +21,7 @@ from llmops.experiments.parts import CARD, vectorizers
 from llmops.experiments.raters import RATERS, load_rater
 from llmops.experiments.ratings import FITS, RIDGE_ALPHA, RIDGE_ALPHAS, fit_rater
 from llmops.lm.ports import Probe
-from llmops.pipeline import choose, evaluate, predict, register
+from llmops.pipeline import choose, evaluate, predict, promote, register
 from llmops.pipeline.engines import served
 from llmops.serving.engine import Engine, Prompt
 from llmops.store.workspace import Workspace
@@ -106,6 +106,13 @@ def test_a_rating_that_wins_is_kept_asked_and_served(kind: str, tmp_path: Path, 
     assert float(said(served(version.ref, at).engine, "a lovely day and a song")) == pytest.approx(
         float(answers[0]), abs=1e-3
     )
+
+
+def test_a_rating_that_wins_is_promoted_on_evidence(tmp_path: Path, tiny_base: Path) -> None:
+    recipe, at = rating(tmp_path, tiny_base), Workspace.find(tmp_path / "w", environ={})
+    choice = choose(recipe, at, Contest(bases=(recipe.base,), only=("majority", "tfidf")))
+    version = register(str(choice.final_report), at)
+    assert promote(version.ref, at).version == version.number == 1
 
 
 def test_examples_that_win_are_kept_with_the_version_and_asked_before_every_question(
