@@ -23,6 +23,7 @@ class Contest(Value):
     budget_s: float = Field(600.0, gt=0, description="seconds for everything; training gets what the cheap rows leave")
     answers: int = Field(10_000, ge=1, description="the cheapest is the cheapest to make and to ask so often")
     trial_share: float = Field(0.35, gt=0, lt=1, description="share of the training rows that chooses, not learned")
+    deals: int = Field(3, ge=1, le=9, description="times that the training rows are dealt for rows fitted in a moment")
     train_rows: int | None = Field(None, ge=20, description="at most so many training rows take part")
     bases: tuple[str, ...] = Field((), description="base models; (): the recipe's, and those of the catalogue here")
     ranks: tuple[int, ...] = Field((4, 16, 64), description="of LoRA")
@@ -69,6 +70,7 @@ class Entry(Value):
     entrant: Entrant
     plan: str
     report: str = Field(description="id of its report on the trial rows")
+    more: tuple[str, ...] = Field((), description="of its reports on the rows of the other deals, fitted anew for each")
     trial: Score
     cost: Cost
     run: str | None = Field(None, description="the training behind a tuned row")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,42 +33,65 @@ def trial_set(
     the rows for trials, as many as there are; of the held-out rows nothing else is looked at. Raises `RequestError`
     where either side would have too few rows.
     """
+    return trial_sets(manifest, share, most, gate, at, deals=1)[0]
+
+
+def trial_sets(
+    manifest: DatasetManifest, share: float, most: int | None, gate: LeakGate, at: Workspace, deals: int
+) -> list[DatasetManifest]:
+    """The same several times: no group is tried on twice, and what is left in the end may be fewer. Raises the same."""
     rows, rated = at.rows(manifest.id, "train"), isinstance(manifest.task, Rate)
     taken = sorted(rows, key=lambda row: digest(["trial row", row.id]))[:most]
     names = {row.id for row in taken}
-    rows = [row for row in rows if row.id in names]
-    learn, trial = two_sides(rows, at.rows(manifest.id, "heldout"), share, rated)
-    sides = {row.id for row in (*learn, *trial)}
+    rows, heldout = [row for row in rows if row.id in names], at.rows(manifest.id, "heldout")
+    made: list[DatasetManifest] = []
+    tried: set[str] = set()
+    for _ in range(deals):
+        learn, trial = two_sides(rows, heldout, share, rated, tried)
+        kept, dropped = _without_leaks(rows, learn, trial, gate)
+        if min(len(kept), len(trial)) < FEWEST:
+            break
+        tried |= {row.group for row in trial}
+        made.append(_stored(manifest, kept, trial, dropped, at))
+    if not made:
+        raise RequestError(
+            f"{manifest.name} has {len(kept)} rows to learn from and {len(trial)} to try on: too few to choose",
+            f"bring more rows, at least {3 * FEWEST}",
+        )
+    return made
+
+
+def _without_leaks(
+    rows: Sequence[Row], learn: Sequence[Row], trial: Sequence[Row], gate: LeakGate
+) -> tuple[list[Row], list[DroppedRow]]:
+    """(the rows to learn from that say nothing of the rows to try on, every row that is on neither side)."""
     found = find_leaks(
         (spoken(row.to_json(), gate.same) for row in learn), (spoken(row.to_json()) for row in trial), gate
     )
     why = {leak.train: reason(leak) for leak in found.to_repair(gate.most_near)} if gate.then == "repair" else {}
     kept = [row for row in learn if row.id not in why]
+    sides = {row.id for row in (*kept, *trial)}
     dropped = [
-        DroppedRow(id=row.id, source=row.source, line=row.line, step="trial", reason=why[row.id], text="")
-        for row in learn
-        if row.id in why
-    ]
-    dropped += [
-        DroppedRow(id=row.id, source=row.source, line=row.line, step="trial", reason=OTHER_MIX, text="")
+        DroppedRow(
+            id=row.id, source=row.source, line=row.line, step="trial", reason=why.get(row.id, OTHER_MIX), text=""
+        )
         for row in rows
         if row.id not in sides
     ]
-    if min(len(kept), len(trial)) < FEWEST:
-        raise RequestError(
-            f"{manifest.name} has {len(kept)} rows to learn from and {len(trial)} to try on: too few to choose",
-            f"bring more rows, at least {3 * FEWEST}",
-        )
-    return _stored(manifest, kept, trial, dropped, at)
+    return kept, dropped
 
 
-def tried_on(manifest: DatasetManifest, trial: DatasetManifest, at: Workspace) -> str:
+def tried_on(manifest: DatasetManifest, deals: Sequence[DatasetManifest], at: Workspace) -> str:
     """Which rows a tournament is decided by, and how far they stand for the held-out ones, in words."""
+    trial = deals[0]
     rated = isinstance(manifest.task, Rate)
     train, heldout = (at.rows(manifest.id, part) for part in ("train", "heldout"))
     tried = at.rows(trial.id, "heldout")
     all_of_them, wanted, there = (shares(rows, rated) for rows in (train, heldout, tried))
     said = f"{len(tried):,} of {len(train):,} training rows decided"
+    if len(deals) > 1:
+        all_tried = sum(one.rows_heldout for one in deals)
+        said += f" ({all_tried:,} in {len(deals)} deals, where what is compared is fitted in a moment)"
     if not differ(all_of_them, wanted, len(heldout)):
         return f"{said}, mixed as the held-out rows are."
     what, asked, had = surplus(wanted, all_of_them)
@@ -79,13 +102,15 @@ def tried_on(manifest: DatasetManifest, trial: DatasetManifest, at: Workspace) -
     return f"{said}, drawn in the mix of the held-out rows: {mixes}.{few}"
 
 
-def two_sides(rows: Sequence[Row], heldout: Sequence[Row], share: float, rated: bool) -> tuple[list[Row], list[Row]]:
-    """(to learn from, to try on): `share` of each kind of row is tried on.
+def two_sides(
+    rows: Sequence[Row], heldout: Sequence[Row], share: float, rated: bool, tried: Set[str] = frozenset()
+) -> tuple[list[Row], list[Row]]:
+    """(to learn from, to try on): `share` of each kind of row is tried on, but none of the groups `tried` before.
 
     Where the held-out rows are of another mix, of these only as many as have it, unless too few do. The others go back
     to learn from, or to neither side where a row of their group is tried on.
     """
-    learn, trial = _dealt(rows, share, rated)
+    learn, trial = _dealt(rows, share, rated, tried)
     if not differ(shares(rows, rated), shares(heldout, rated), len(heldout)):
         return learn, trial
     kept = in_shares(trial, shares(heldout, rated), rated)
@@ -94,7 +119,9 @@ def two_sides(rows: Sequence[Row], heldout: Sequence[Row], share: float, rated: 
     return [row for row in rows if row.group not in groups], kept
 
 
-def _dealt(rows: Sequence[Row], share: float, rated: bool) -> tuple[list[Row], list[Row]]:
+def _dealt(
+    rows: Sequence[Row], share: float, rated: bool, tried: Set[str] = frozenset()
+) -> tuple[list[Row], list[Row]]:
     """(to learn from, to try on): of each kind the groups with the smallest hashes, until the share is reached."""
     kinds: dict[Kind, list[Row]] = {}
     for row in rows:
@@ -106,7 +133,7 @@ def _dealt(rows: Sequence[Row], share: float, rated: bool) -> tuple[list[Row], l
         for row in sorted(some, key=lambda row: digest(["trial", row.group])):
             if taken >= share * len(some):
                 break
-            if row.group not in chosen:
+            if row.group not in chosen and row.group not in tried:
                 chosen.add(row.group)
                 taken += sum(other.group == row.group for other in some)
     return [row for row in rows if row.group not in chosen], [row for row in rows if row.group in chosen]

@@ -31,7 +31,7 @@ SAME_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Rival:
-    """What the rule sees of a row: its mark on each row of data (more is better), and what it costs."""
+    """What the rule sees of a row: its mark on each row of data (more is better; nan: not tried), and what it costs."""
 
     name: str
     marks_N: np.ndarray
@@ -78,28 +78,55 @@ def behind(rivals: Sequence[Rival]) -> list[Behind]:
 
     Of row i the largest studentised deficit over all rivals is compared with what drawing the rows of data again makes
     of it (R resamples, rows drawn together for all), so that the number of rivals and their likeness are allowed for.
+    Two rows are compared on the rows of data that both were tried on.
     """
-    marks_EN = np.array([rival.marks_N for rival in rivals], dtype=np.float64)
-    count, n = marks_EN.shape
-    if n < 2:
-        raise RequestError("one trial row cannot choose", "take more rows")
-    means_E = marks_EN.mean(axis=1)
-    moved_RE = _draws(n) @ marks_EN.T.astype(np.float32) / n - means_E
+    pairs = _Pairs(np.array([rival.marks_N for rival in rivals], dtype=np.float64))
     rows = []
-    for place in range(count):
-        lead_E = means_E - means_E[place]
-        spread_E = (marks_EN - marks_EN[place]).std(axis=1) / math.sqrt(n - 1)
-        others = [other for other in range(count) if other != place and spread_E[other] > 0]
-        if not others:
-            worst = float(lead_E.max())
+    for place in range(len(rivals)):
+        found = [pairs.of(place, other) for other in range(len(rivals)) if other != place]
+        lead_O, spread_O = (np.array([one[part] for one in found]) for part in (0, 1))
+        worst, moves_O = float(max([0.0, *lead_O])), spread_O > 0
+        if not moves_O.any():
             rows.append(Behind(estimate=worst, at_least=worst, at_most=worst, tied=worst <= 0))
             continue
-        moved_RO = (moved_RE[:, others] - moved_RE[:, [place]]) / spread_E[others]
+        moved_RO = np.column_stack([one[2] for one in found])[:, moves_O] / spread_O[moves_O]
         up, down = (float(np.quantile((sign * moved_RO).max(axis=1), LEVEL)) for sign in (1, -1))
-        at_least = max(0.0, float((lead_E[others] - up * spread_E[others]).max()))
-        at_most = max(0.0, float((lead_E[others] + down * spread_E[others]).max()))
-        rows.append(Behind(estimate=float(lead_E.max()), at_least=at_least, at_most=at_most, tied=at_least <= 0))
+        at_least = max(0.0, float((lead_O - up * spread_O)[moves_O].max()))
+        at_most = max(0.0, float((lead_O + down * spread_O)[moves_O].max()))
+        rows.append(Behind(estimate=worst, at_least=at_least, at_most=at_most, tied=at_least <= 0))
     return rows
+
+
+class _Pairs:
+    """How two rows differ on the rows of data that both have marks on."""
+
+    def __init__(self, marks_EN: np.ndarray) -> None:
+        self.there_EN = ~np.isnan(marks_EN)
+        self.marks_EN = np.where(self.there_EN, marks_EN, 0.0)
+        self._drawn: dict[bytes, np.ndarray] = {}
+
+    def of(self, place: int, other: int) -> tuple[float, float, np.ndarray]:
+        """(mean lead of `other`, its standard error, what each resample adds to the lead, R).
+
+        Raises `RequestError` where fewer than two rows of data have both.
+        """
+        both_N = self.there_EN[place] & self.there_EN[other]
+        n = int(both_N.sum())
+        if n < 2:
+            raise RequestError("one trial row cannot choose", "take more rows")
+        lead_N = (self.marks_EN[other] - self.marks_EN[place])[both_N]
+        means_RE, lead = self._means(both_N), float(lead_N.mean())
+        return lead, float(lead_N.std()) / math.sqrt(n - 1), means_RE[:, other] - means_RE[:, place] - lead
+
+    def _means(self, both_N: np.ndarray) -> np.ndarray:
+        """The mean mark of every row on resamples of these rows of data, RE."""
+        key = both_N.tobytes()
+        if key not in self._drawn:
+            counts_RN = _draws(len(both_N))
+            counts_RN = counts_RN if both_N.all() else counts_RN[:, both_N]
+            drawn_R1 = np.maximum(counts_RN.sum(axis=1, keepdims=True), 1)
+            self._drawn[key] = counts_RN @ self.marks_EN[:, both_N].T.astype(np.float32) / drawn_R1
+        return self._drawn[key]
 
 
 @lru_cache(maxsize=1)
@@ -139,7 +166,7 @@ def _why(rows: tuple[Rival, Rival, Rival], found: Behind, margin: float, answers
     costs = [f"{rival.cost.total_s(answers):,.0f} s" for rival in (pick, best)]
     price = f"To make it and to ask it {answers:,} times takes {costs[0]} here, against {costs[1]} for {best.name}"
     gap = f"it is {spell(found.estimate, unit)} behind {best.name}, the best (at most {spell(found.at_most, unit)})"
-    limit = spell(margin, unit)
+    limit, rows = spell(margin, unit), int((~np.isnan(pick.marks_N) & ~np.isnan(best.marks_N)).sum())
     cheapest, is_ = ("the cheapest", "that is") if pick is least else ("the best of the cheap ones", "that are")
     if pick is not least:
         price += f"; that {least.name} takes less is nothing that anybody would notice"
@@ -147,5 +174,5 @@ def _why(rows: tuple[Rival, Rival, Rival], found: Behind, margin: float, answers
         return f"{pick.name} is {cheapest} {is_} not worse by more than {limit}: {gap}. {price}."
     return (
         f"{pick.name} is {cheapest} that cannot be told apart from the best: {gap}. {price}. These "
-        f"{len(pick.marks_N):,} trial rows cannot rule out a loss of more than {limit}."
+        f"{rows:,} trial rows cannot rule out a loss of more than {limit}."
     )

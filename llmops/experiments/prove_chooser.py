@@ -30,6 +30,8 @@ def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
     yield tied(size)
     yield much_worse(size)
     yield caught("a pick by the plain maximum", int(not tied(size, plain_maximum).passed), 1)
+    yield tied(size, by_rule, dealt)
+    yield caught("deals pooled without pairing", int(not tied(size, pooled, dealt).passed), 1)
     yield unnoticed(size)
     yield caught("a pick by plain seconds", int(not unnoticed(size, plain_seconds).passed), 1)
     yield covers(size)
@@ -53,12 +55,35 @@ def plain_seconds(rivals: Sequence[Rival]) -> str:
     return min(able, key=lambda rival: rival.cost.total_s(10_000)).name
 
 
-def tied(size: Size, picker: Picker = by_rule) -> CheckResult:
+def pooled(rivals: Sequence[Rival]) -> str:
+    """The planted fault: a row that was not tried on a deal counts as it was on average elsewhere."""
+    filled = [
+        replace(one, marks_N=np.where(np.isnan(one.marks_N), np.nanmean(one.marks_N), one.marks_N)) for one in rivals
+    ]
+    return by_rule(filled)
+
+
+def dealt(rivals: Sequence[Rival]) -> Sequence[Rival]:
+    """Only the two cheapest are tried on all three deals; the later two are harder: a third of what was right is not."""
+    later_N = np.arange(len(rivals[0].marks_N)) >= 200
+    hard_N = np.where(later_N & (np.arange(len(later_N)) % 3 == 0), 0.0, 1.0)
+    unseen_N = np.where(later_N, np.nan, 1.0)
+    return [replace(one, marks_N=one.marks_N * (hard_N if place < 2 else unseen_N)) for place, one in enumerate(rivals)]
+
+
+def as_they_are(rivals: Sequence[Rival]) -> Sequence[Rival]:
+    """Everybody tried on every row of data."""
+    return rivals
+
+
+def tied(
+    size: Size, picker: Picker = by_rule, deal: Callable[[Sequence[Rival]], Sequence[Rival]] = as_they_are
+) -> CheckResult:
     """A cheap row that is as good as the best is picked, whatever the number of rows of data."""
     chance, number = np.random.default_rng(1), TOURNAMENTS[size]
-    found = sum(picker(tournament(chance, 600, cheapest_behind=0.0)) == "cheap" for _ in range(number))
+    found = sum(picker(deal(tournament(chance, 600, cheapest_behind=0.0))) == "cheap" for _ in range(number))
     return CheckResult(
-        name="a tied cheaper row is picked",
+        name="a tied cheaper row is picked" + (", in deals" if deal is dealt else ""),
         found=found,
         of=number,
         goal="at least 95 %",

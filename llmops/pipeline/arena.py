@@ -56,6 +56,7 @@ class Arena:
     at: Workspace
     wishes: Wishes
     bases: tuple[str, ...]
+    deals: tuple[DatasetManifest, ...] = ()  # besides `trial`
     views: dict[str, View] = field(default_factory=dict)
     known: dict[str, dict[str, Seen]] = field(default_factory=dict)  # by base: what was read, for whichever plan
     fitted: dict[str, Fitted] = field(default_factory=dict)
@@ -93,6 +94,8 @@ class Arena:
 
     def play(self, entrant: Entrant) -> Entry:
         """Make a row that needs no training of a model, and measure it on the trial rows."""
+        from llmops.experiments.entrants import KINDS
+
         made = self.fitted[entrant.name] = self.fit(entrant)
         view, n = self.view(entrant.base), len(self.trial_rows)
         report, seconds = self.grade(entrant, made, heldout=False)
@@ -104,7 +107,13 @@ class Arena:
         else:
             latency_s = one_by_one(lambda row: made.answers([row]), self.trial_rows)
         cost = Cost(training_s=made.training_s, thousand_s=1000 * seconds / n, latency_s=latency_s, memory_bytes=held)
-        return Entry(entrant=entrant, plan=view.plan.id, report=report.id, trial=report.main, cost=cost)
+        more = tuple(self._again(entrant, deal) for deal in self.deals if KINDS[entrant.kind].quick)
+        return Entry(entrant=entrant, plan=view.plan.id, report=report.id, more=more, trial=report.main, cost=cost)
+
+    def _again(self, entrant: Entrant, deal: DatasetManifest) -> str:
+        """The report of a row that was fitted to and tried on another deal of the training rows."""
+        other = replace(self, trial=deal, deals=(), fitted={})
+        return other.grade(entrant, other.fit(entrant), heldout=False)[0].id
 
     def judge(self, entry: Entry) -> Entry:
         """The entry with what the held-out rows say of it."""

@@ -33,7 +33,7 @@ def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: 
     Everything is stored as it is made: asked again, an interrupted tournament goes on, and a finished one is shown.
     Raises `RequestError` for a task without one right answer to a row.
     """
-    from llmops.data.part import trial_set, tried_on
+    from llmops.data.part import trial_sets, tried_on
 
     if not isinstance(recipe.task, Classify | Rate):
         raise RequestError(
@@ -41,15 +41,16 @@ def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: 
         )
     began = time.perf_counter()
     manifest = prepare(recipe, at)
-    trial = trial_set(manifest, contest.trial_share, contest.train_rows, recipe.data.leaks, at)
+    deals = trial_sets(manifest, contest.trial_share, contest.train_rows, recipe.data.leaks, at, contest.deals)
+    trial = deals[0]
     notes = Notes(at.root / FOLDER / choice_id(recipe, contest, manifest.id, trial.id))
     if (done := notes.result()) is not None:
         at.world.say(f"{done.id} was held before; remove {notes.folder} to hold it anew")
         return done
-    told = tried_on(manifest, trial, at)
+    told = tried_on(manifest, deals, at)
     at.world.say(f"tournament {notes.folder.name}: {trial.rows_train:,} rows to learn from; {told}")
     bases = contest.bases or at_hand(recipe)
-    arena = Arena(recipe, contest, manifest, trial, at, wishes, bases)
+    arena = Arena(recipe, contest, manifest, trial, at, wishes, bases, tuple(deals[1:]))
     entries, absent = _play(arena, notes, began)
     verdict = pick(entries, arena)
     judged = [_judged(entry, arena, notes, verdict) for entry in at.world.track(entries, "judging on held-out rows")]
@@ -101,16 +102,21 @@ def unit_of(metric: str) -> str:
 
 
 def _rivals(entries: Sequence[Entry], at: Workspace, heldout: bool = False) -> list[Rival]:
+    """The marks of each entry, more is better; none (nan) on rows of a deal in which it was not tried."""
     from llmops.experiments.choose import Rival
 
-    found = []
+    marks: list[dict[str, float]] = []
     for entry in entries:
-        report = at.get(EvalReport, (entry.heldout_report if heldout else entry.report) or "")
-        metric = report.suite.measures[0]
+        names = [entry.heldout_report or ""] if heldout else [entry.report, *entry.more]
+        reports = [at.get(EvalReport, name) for name in names]
+        metric = reports[0].suite.measures[0]
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-        marks = {answer.row: sign * answer.marks[metric] for answer in report.answers}
-        found.append(Rival(entry.entrant.name, np.array([marks[row] for row in sorted(marks)]), entry.cost))
-    return found
+        marks.append({answer.row: sign * answer.marks[metric] for report in reports for answer in report.answers})
+    rows = sorted({row for some in marks for row in some})
+    return [
+        Rival(entry.entrant.name, np.array([some.get(row, np.nan) for row in rows]), entry.cost)
+        for entry, some in zip(entries, marks, strict=True)
+    ]
 
 
 def _judged(entry: Entry, arena: Arena, notes: Notes, verdict: Verdict) -> Entry:

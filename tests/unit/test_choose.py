@@ -47,7 +47,7 @@ def test_every_kind_plays_and_the_linear_row_wins(held: Held) -> None:
     assert choice.absent == {"word_list": "the recipe names none (baselines.word_list)"}
     assert choice.verdict.pick == "tfidf" and choice.entry("tfidf").heldout is not None
     assert choice.then.startswith("llmops register rp-")
-    assert choice.tried_on.endswith("training rows decided, mixed as the held-out rows are.")
+    assert "in 3 deals" in choice.tried_on and choice.tried_on.endswith(", mixed as the held-out rows are.")
 
 
 def test_every_row_says_what_it_costs(held: Held) -> None:

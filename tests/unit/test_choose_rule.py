@@ -84,6 +84,22 @@ def test_bounds_hold_for_all_rows_at_once() -> None:
     assert all(one.at_least <= one.estimate <= one.at_most for one in rows)
 
 
+def test_rows_are_compared_where_both_were_tried() -> None:
+    draw = np.random.default_rng(3)
+    hard_N = np.arange(900) >= 300  # the other deals, in which hardly anybody is right
+    even_N = (draw.random(900) < np.where(hard_N, 0.3, 0.9)).astype(float)
+    near_N = np.where(draw.random(900) < 0.04, 1 - even_N, even_N)
+    cost = Cost(training_s=0, thousand_s=0.1, latency_s=0.01, memory_bytes=1)
+    dear = Rival("tuned", np.where(hard_N, np.nan, near_N), cost.replace(thousand_s=20))
+    rows = behind([Rival("linear", even_N, cost), dear])
+    assert all(row.tied and row.at_most < 0.05 for row in rows)
+    worse_N = np.where(draw.random(900) < 0.05, 0.0, even_N)
+    all_deals = [Rival("nearest", worse_N, cost), Rival("linear", even_N, cost)]
+    first = [Rival(one.name, one.marks_N[:300], cost) for one in all_deals]
+    told = [rows[0].at_most - rows[0].at_least for rows in (behind(all_deals), behind(first))]
+    assert told[0] < 0.7 * told[1]  # more rows tell more
+
+
 def test_nothing_and_a_single_row_of_data_are_refused() -> None:
     with pytest.raises(RequestError):
         choose([], 0.01, 1)

@@ -9,7 +9,7 @@ from llmops.core.proof import CheckResult
 from llmops.core.review import LeakGate
 from llmops.core.sources import Data, Labelled, Source
 from llmops.data import prove_trials
-from llmops.data.part import trial_set, tried_on
+from llmops.data.part import trial_set, trial_sets, tried_on
 from llmops.data.prepare import prepare
 from llmops.data.shares import apart, differ, in_shares, shares, surplus
 from llmops.store.workspace import Workspace
@@ -34,7 +34,7 @@ def sides(made: DatasetManifest, at: Workspace) -> tuple[DatasetManifest, dict[s
     rows = at.rows(trial.id, "heldout")
     names = {one.source.rpartition("/")[2]: 0.0 for one in rows}
     found = {name: sum(one.source.endswith(name) for one in rows) / len(rows) for name in names}
-    return trial, found, tried_on(made, trial, at)
+    return trial, found, tried_on(made, [trial], at)
 
 
 def test_rows_of_the_held_out_source_decide_and_the_others_are_learned_from(
@@ -62,7 +62,7 @@ def test_one_mix_on_both_sides_is_dealt_as_before(tmp_path: Path, workspace: Wor
     recipe = tiny_recipe(tmp_path / "base", write_csv(tmp_path / "rows.csv", made_up_rows(300)))
     made = prepare(recipe, workspace)
     trial = trial_set(made, 0.35, None, LeakGate(), workspace)
-    assert trial.dropped == {} and tried_on(made, trial, workspace).endswith("mixed as the held-out rows are.")
+    assert trial.dropped == {} and tried_on(made, [trial], workspace).endswith("mixed as the held-out rows are.")
 
 
 def test_a_mix_is_of_sources_and_labels() -> None:
@@ -80,3 +80,16 @@ def test_a_mix_is_of_sources_and_labels() -> None:
 def test_the_proof_passes_the_rule_and_finds_out_the_plain_deal() -> None:
     checks: list[CheckResult] = [prove_trials.mixed("ci"), prove_trials.mixed("ci", prove_trials.plain)]
     assert [check.passed for check in checks] == [True, False]
+
+
+def test_deals_try_no_group_twice_and_keep_both_labels_on_both_sides(tmp_path: Path, workspace: Workspace) -> None:
+    recipe = tiny_recipe(tmp_path / "base", write_csv(tmp_path / "rows.csv", made_up_rows(300)))
+    made = prepare(recipe, workspace)
+    deals = trial_sets(made, 0.35, None, LeakGate(), workspace, deals=9)
+    tried = [{one.group for one in workspace.rows(deal.id, "heldout")} for deal in deals]
+    assert len(deals) == 3 and sum(len(some) for some in tried) == len(set.union(*tried)) == made.rows_train
+    assert deals[0] == trial_set(made, 0.35, None, LeakGate(), workspace)
+    for deal in deals:
+        learned = workspace.rows(deal.id, "train")
+        assert {one.label for one in learned} == {"good", "bad"} and len(learned) > 0.6 * made.rows_train
+    assert "in 3 deals" in tried_on(made, deals, workspace)
