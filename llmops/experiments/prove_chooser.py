@@ -64,7 +64,7 @@ def pooled(rivals: Sequence[Rival]) -> str:
 
 
 def dealt(rivals: Sequence[Rival]) -> Sequence[Rival]:
-    """Only the two cheapest are tried on all three deals; the later two are harder: a third of what was right is not."""
+    """Only the two cheapest are tried on all three deals; in the later two a third of what was right is not."""
     later_N = np.arange(len(rivals[0].marks_N)) >= 200
     hard_N = np.where(later_N & (np.arange(len(later_N)) % 3 == 0), 0.0, 1.0)
     unseen_N = np.where(later_N, np.nan, 1.0)
