@@ -166,7 +166,7 @@ def _why(rows: tuple[Rival, Rival, Rival], found: Behind, margin: float, answers
     costs = [f"{rival.cost.total_s(answers):,.0f} s" for rival in (pick, best)]
     price = f"To make it and to ask it {answers:,} times takes {costs[0]} here, against {costs[1]} for {best.name}"
     gap = f"it is {spell(found.estimate, unit)} behind {best.name}, the best (at most {spell(found.at_most, unit)})"
-    limit, rows = spell(margin, unit), int((~np.isnan(pick.marks_N) & ~np.isnan(best.marks_N)).sum())
+    limit, n = spell(margin, unit), int((~np.isnan(pick.marks_N) & ~np.isnan(best.marks_N)).sum())
     cheapest, is_ = ("the cheapest", "that is") if pick is least else ("the best of the cheap ones", "that are")
     if pick is not least:
         price += f"; that {least.name} takes less is nothing that anybody would notice"
@@ -174,5 +174,5 @@ def _why(rows: tuple[Rival, Rival, Rival], found: Behind, margin: float, answers
         return f"{pick.name} is {cheapest} {is_} not worse by more than {limit}: {gap}. {price}."
     return (
         f"{pick.name} is {cheapest} that cannot be told apart from the best: {gap}. {price}. These "
-        f"{rows:,} trial rows cannot rule out a loss of more than {limit}."
+        f"{n:,} trial rows cannot rule out a loss of more than {limit}."
     )
