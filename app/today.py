@@ -117,7 +117,22 @@ def _champion(at: Workspace, event: Promotion) -> Html:
         el("p", what),
         el("p", event.because),
         el("p", f"Since {when(event.at, at.world.clock())}, by {event.author}.", class_="lo-quiet"),
+        *_trial(at, event.name),
     )
+
+
+def _trial(at: Workspace, name: str) -> list[Html]:
+    """What is tried beside it, where something is."""
+    from llmops.pipeline.canary import on_trial
+
+    reading = on_trial(name, at)
+    if reading is None:
+        return []
+    share = f"{reading.canary.share:.0%} of the conversations"
+    marks = [chip(f"on trial, {share}" if reading.canary.how == "split" else f"in the shadow, {share}")]
+    if reading.verdict == "promote":
+        marks.append(chip("better", "good"))
+    return [el("p", reading.challenger.version, " ", *marks), el("p", reading.because, class_="lo-quiet")]
 
 
 def _health(at: Workspace, name: str) -> Html:

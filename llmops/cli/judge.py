@@ -98,13 +98,20 @@ def register(
     report: Annotated[
         str, Argument(metavar="REPORT", help="The report of what to keep: its id, a prefix, or last.")
     ] = "last",
+    abstain_error: Annotated[
+        float | None,
+        Option("--abstain-error", metavar="SHARE", help="Give no label where more than this share would be wrong."),
+    ] = None,
     session: Session = Session(),
 ) -> None:
     """Keep what a report measured as the next numbered version, with its lineage back to the rows.
 
-    Example: llmops register last
+    A version with --abstain-error gives a label only where it is sure enough, by its held-out rows, when served and
+    by 'llmops predict'; 'llmops show REPORT --abstain 0.05' says how many it would answer.
+
+    Example: llmops register last; llmops register tone:1 --abstain-error 0.05
     """
-    session.show(llmops.register(report, session.at))
+    session.show(llmops.register(report, session.at, abstain_error))
 
 
 def promote(

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Argument, Option
 
 import llmops
 from llmops.cli.recipes import find_recipe
 from llmops.cli.session import FetchingSession, Session
-
-Form = Literal["adapter", "safetensors", "gguf-f16", "gguf-q8_0", "ollama"]
+from llmops.core.export import HOLDS, known_form
 
 
 def certify(
     version: Annotated[str, Argument(metavar="VERSION", help="A version with tuned weights: tone:2, tone@production.")],
     again: Annotated[bool, Option("--again", help="Make it anew where there is one.")] = False,
+    form: Annotated[
+        str, Option("--as", metavar="FORM", help="A gguf-... of 'export': what its fewer bits cost. Served: gguf-q8_0.")
+    ] = "gguf-q8_0",
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """Is what is served what was trained? The same rows asked of the adapter, merged, converted and served weights.
 
     Example: llmops certify tone:1
     """
-    found = llmops.certify(version, session.at, again)
+    weights = HOLDS.get(known_form(form), "q8_0")
+    found = llmops.certify(version, session.at, again, weights)
     session.show(found)
     if found.broken:
-        raise llmops.Refusal(found.because, "nothing may be promoted on it; mend that stage, then certify --again")
+        mend = "nothing may be promoted on it; mend that stage, then certify --again"
+        raise llmops.Refusal(found.because, mend if weights == "q8_0" else "export it --as gguf-q8_0, or in other bits")
 
 
 def adopt(
@@ -47,7 +51,8 @@ def export(
     version: Annotated[str, Argument(metavar="VERSION", help="A version: tone:2, tone@production.")],
     out: Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="An empty or new folder.")],
     form: Annotated[
-        Form, Option("--as", help="adapter: vLLM, llama.cpp; safetensors: merged; gguf-...: llama.cpp; ollama.")
+        str,
+        Option("--as", metavar="FORM", help="adapter, safetensors, ollama, gguf- and f16 q8_0 q5_1 q5_0 q4_1 q4_0."),
     ] = "gguf-q8_0",
     session: Session = Session(),
 ) -> None:
@@ -55,4 +60,4 @@ def export(
 
     Example: llmops export tone:1 --as ollama -o tone-ollama
     """
-    session.show(llmops.export(version, out, form, session.at))
+    session.show(llmops.export(version, out, known_form(form), session.at))

@@ -115,7 +115,7 @@ def list_(
         str,
         Argument(
             metavar="KIND",
-            help="versions, runs, plans, datasets, reports, comparisons, suites, scorers, board, catalogue …",
+            help="versions, runs, plans, datasets, reports, comparisons, promotions, canaries, suites, board …",
         ),
     ] = "versions",
     session: Session = Session(),

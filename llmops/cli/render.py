@@ -14,6 +14,7 @@ from llmops.cli.choices import choice, forecast
 from llmops.cli.recipes import NewRecipe
 from llmops.cli.tables import pairs, table, text
 from llmops.cli.tokens import reply_picture, row_picture, set_picture
+from llmops.core.calibration import Abstention
 from llmops.core.choice import Choice, Forecast
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
@@ -115,7 +116,17 @@ def version(value: ModelVersion) -> RenderableType:
         "run": value.run,
     }
     code = {"report": value.report, "code": value.code_commit or "not a clone", "files": len(value.files)}
-    return pairs({"version": value.ref, "kind": value.kind, **lineage, **code})
+    found = value.abstention
+    abstains = {} if found is None else {"abstains": abstains_below(found)}
+    return pairs({"version": value.ref, "kind": value.kind, **lineage, **code, **abstains})
+
+
+def abstains_below(found: Abstention) -> str:
+    """Where a version gives no label, and what that promises."""
+    return (
+        f"below {found.threshold or 0:.3f}, so that at most {found.error:.1%} of its labels are wrong "
+        f"({found.answered:.0%} of the held-out rows answered, {found.wrong} of {found.n_answered} wrong)"
+    )
 
 
 def promotion(value: Promotion) -> RenderableType:
@@ -279,6 +290,7 @@ LINES: dict[type, Callable[[Any], dict[str, object]]] = {
         "by": value.author,
         "because": value.because,
     },
+    **canary.LINES,
 }
 
 

@@ -140,7 +140,8 @@ def serve(
 ) -> None:
     """Serve versions on an OpenAI-compatible address, and print a curl line that works. Ctrl-C drains and ends it.
 
-    Several versions of one base share its weights. A promotion takes effect while it runs.
+    Several versions of one base share its weights. A promotion or a canary ('llmops canary') takes effect while it
+    runs; thumbs come in at POST /v1/feedback.
 
     Example: llmops serve tone --port 8000
     """
@@ -185,7 +186,8 @@ def predict(
 ) -> None:
     """Answer every row of a file: the label or answer, its probability, and the version that gave it.
 
-    Probabilities are tempered, so that of the answers given with 0.9 about 90 of 100 are right.
+    Probabilities are tempered, so that of the answers given with 0.9 about 90 of 100 are right. A version that was
+    registered with --abstain-error abstains by itself.
 
     Example: llmops predict tone in.csv -o out.csv --error 0.05
     """

@@ -14,6 +14,10 @@ from llmops.cli.session import Session
 from llmops.core.errors import Interrupted, LlmopsError
 
 INTERRUPTED = Interrupted.exit_code
+# What a person can do whose Ctrl-C has ended a verb.
+RESUME = "what was finished is kept; 'llmops list runs' shows what can be resumed"
+GOES_ON = "the same command goes on where it was"
+STOPPED = {"run": RESUME, "train": RESUME, "choose": GOES_ON}
 EXAMPLE = "\n    Example:"
 
 
@@ -75,7 +79,7 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            complain("stopped by Ctrl-C", "what was finished is kept; 'llmops list runs' shows what can be resumed")
+            complain("stopped by Ctrl-C", STOPPED.get(verb.__name__, "what was written before is kept; ask again"))
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if given.get("debug"):

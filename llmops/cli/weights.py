@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 
 from llmops.cli.tables import pairs, table, text
 from llmops.core.certificate import Certificate
-from llmops.core.export import Export
+from llmops.core.export import HOLDS, Export
 
 
 def certificate(value: Certificate) -> RenderableType:
@@ -23,14 +23,19 @@ def certificate(value: Certificate) -> RenderableType:
             bound = f"{'at least' if check.at_least else 'at most'} {check.limit:.3g}"
             cells = (text(stage.name if place == 0 else ""), text(check.name), text(f"{check.value:.3g}"), text(bound))
             made.add_row(*cells, text("passed", "green") if check.passed else text("BROKEN", "bold red"))
-    return Group(made, text(value.because, "bold"))
+    ways = text(" > ".join(stage.artefact for stage in value.stages), "dim")
+    return Group(made, ways, text(value.because, "bold"))
 
 
 def export(value: Export) -> RenderableType:
     """The files with their sha256, and the command that uses them."""
-    unseen = "its certificate does not look at this form" if value.certificate else "llmops certify makes a certificate"
+    certify = f"llmops certify {value.version}" + (f" --as {value.form}" if value.form in HOLDS else "")
+    unseen = "its certificate does not look at this form" if value.certificate else f"'{certify}' makes a certificate"
     said = {True: "passed", False: "BROKEN", None: unseen}[value.certified]
     head = {"version": value.version, "as": value.form, "folder": value.folder, "parity": said}
+    if value.prompts is not None:
+        same = f"{value.prompts - value.prompts_differ} of {value.prompts} held-out prompts"
+        head["template"] = f"the same tokens as in training for {same}; Ollama itself was not asked"
     if value.system and value.form != "ollama":  # its Modelfile has it
         head["system prompt"] = f"send it with each conversation: {value.system}"
     files = {name: sha256[:16] for name, sha256 in value.files.items()}

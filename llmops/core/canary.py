@@ -1,5 +1,7 @@
 """`Canary`: a part of the traffic goes to a version that is not promoted yet, and what people say of it decides.
 
+In the shadow nobody sees what it says: production answers, and the challenger is asked the same again.
+
 Pure: how it splits, and what its events add up to. `registry.canary` starts, judges and ends it.
 """
 
@@ -19,13 +21,19 @@ from llmops.core.version import Promotion, champion
 PARTS = 2**32  # a conversation's hash is one of these
 
 
+How = Literal["split", "shadow"]
+# The most of the conversations: people who are answered by what is on trial are the fewer; a shadow harms nobody.
+MOST: dict[How, float] = {"split": 0.5, "shadow": 1.0}
+
+
 class Canary(Value):
     """Two versions of one name, how the conversations are split between them, and how sure a verdict must be."""
 
     name: Name
     control: int = Field(ge=1, description="the version that answers as production")
     challenger: int = Field(ge=1, description="the version that is tried")
-    share: float = Field(0.1, gt=0, le=0.5, description="of the conversations that the challenger answers")
+    how: How = Field("split", description="split: the challenger answers its share; shadow: it answers them again")
+    share: float = Field(0.1, gt=0, le=1, description="of the conversations; of a split half of them at most")
     alpha: float = Field(0.05, gt=0, le=0.2, description="chance that a challenger no worse is ever rolled back")
     because: str = ""
 
@@ -33,6 +41,8 @@ class Canary(Value):
     def _tries_another(self) -> Canary:
         if self.control == self.challenger:
             raise ValueError("a canary needs two versions")
+        if self.share > MOST[self.how]:
+            raise ValueError(f"a {self.how} takes {MOST[self.how]:g} of the conversations at most")
         return self
 
     @property
@@ -71,6 +81,16 @@ class Arm(Value):
         return f"{self.version} {self.up} of {self.n} up"
 
 
+class Shadows(Value):
+    """The answers that a challenger gave in the shadow, beside those that people were given. Medians of seconds."""
+
+    n: int = Field(ge=0, description="asked again")
+    failed: int = Field(ge=0, description="no answer came")
+    same: int = Field(ge=0, description="letter by letter what production had said")
+    control_s: float | None = Field(description="production's, of the same questions, its time in the queue included")
+    challenger_s: float | None
+
+
 class CanaryReading(Value):
     """What a canary's thumbs say by now. `roll back` and `promote` hold at any number of looks, so they stay."""
 
@@ -80,11 +100,12 @@ class CanaryReading(Value):
     challenger: Arm
     verdict: Literal["roll back", "promote", "cannot tell"]
     because: str
+    shadows: Shadows | None = Field(None, exclude_if=lambda shadows: shadows is None, description="of a shadow")
     ended: CanaryEnded | None = None
 
 
 def version_for(canary: Canary, conversation: str) -> str:
-    """Who answers this conversation: `tone:2` or `tone:3`. The same one every time, on every machine.
+    """Whose conversation this is: `tone:2` or `tone:3`. The same one's every time, on every machine.
 
     The challenger's number is hashed too, so that the next canary falls to other people.
     """

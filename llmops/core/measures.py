@@ -37,6 +37,8 @@ RIGHT_OR_WRONG = frozenset(
     {"accuracy", "accuracy_norm", "exact_match", "pick_reply", "preference", "reward_accuracy"}
     | {"exact", "includes", "number", "choice", "json", "schema", "regex"}
 )
+# One number of all rows: none of them has a mark of its own, so there is nothing to pair.
+OF_ALL_ROWS = frozenset({"macro_f1", "bleu", "chrf"})
 OF_100 = frozenset({"bleu", "bleu_answer", "chrf", "chrf_answer"})
 
 

@@ -31,6 +31,13 @@ class Sampling(Value):
     stop: tuple[str, ...] = Field((), max_length=4)
 
 
+class Shadowed(Value):
+    """What an answer in the shadow repeats."""
+
+    of: str = Field(description="id of the exchange whose question it was asked again")
+    same: bool = Field(description="whether both answers are the same, letter by letter")
+
+
 class Exchange(Value):
     """An event: one question and its answer. Text is kept only where it was asked for, and redacted first."""
 
@@ -46,6 +53,14 @@ class Exchange(Value):
     finish: Literal["stop", "length", "cancelled", "error"]
     messages: tuple[Message, ...] = Field((), description="empty unless text is kept")
     answer: str | None = None
+    conversation: str | None = Field(
+        None,
+        exclude_if=lambda sign: sign is None,
+        description="where a canary drew who answers: an opaque sign of the conversation, for each counts once",
+    )
+    shadow: Shadowed | None = Field(
+        None, exclude_if=lambda shadow: shadow is None, description="nobody was given this answer"
+    )
 
 
 class Feedback(Value):

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from llmops.core.calibration import Abstention
 from llmops.core.recipe import Name
 from llmops.core.report import SubjectKind
 from llmops.core.tasks import Task
@@ -40,6 +41,11 @@ class ModelVersion(Fact):
         gt=0,
         exclude_if=lambda temperature: temperature is None,
         description="what its probabilities of labels are tempered by, fitted on the rows of its report",
+    )
+    abstention: Abstention | None = Field(
+        None,
+        exclude_if=lambda found: found is None,
+        description="how sure it has to be to give a label, by its probability before that; None: it gives every one",
     )
 
     @property

@@ -36,6 +36,7 @@ EXPECTED = (
 )
 OPTIONS = ("options", "choices", "alternatives", "candidates", "endings", "option", "choice")
 LETTERED = re.compile(r"(?i)(?:op|opt|option|choice|ending|sol|answer)?[ _]?([a-h]|[0-9])")
+SAY_BOTH = "say both: --column prompt=NAME --column expected=NAME"
 MOST_OPTIONS = len(ascii_uppercase)
 
 Show = Literal["hidden", "lettered"]
@@ -97,7 +98,7 @@ def roles_of(
     if said and not (asked and expected):
         raise RequestError(
             f"{name}: it is not clear which column is {'asked' if expected else 'expected'}",
-            f"say both: --column prompt=NAME --column expected=NAME; columns: {', '.join(names)}",
+            f"{SAY_BOTH}; columns: {', '.join(names)}",
         )
     has_turns = any(column.turns for column in columns if column.name == asked)
     if not asked or not expected or (has_turns and not said and _named(left, ("messages",)) and expected == asked):
@@ -208,7 +209,10 @@ def _option(expected: str, options: Sequence[str], count_from: int | None) -> st
 
 def _mapped(file: Path, records: Sequence[Record], columns: Sequence[Column]) -> AskedRows:
     """The questions of rows in another form, as `llmops new` would map them."""
-    found = guess(str(file), records, {})
+    try:
+        found = guess(str(file), records, {})
+    except RequestError as error:
+        raise RequestError(error.what, f"{SAY_BOTH}; columns: {', '.join(one.name for one in columns)}") from error
     kept = slices(columns, [value for field, value in found.shape if field != "kind"])
     task = task_for(found.shape, columns)
     source = Source(from_=f"path:{file.as_posix()}", shape=found.shape, keep_fields=kept)

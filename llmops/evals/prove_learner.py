@@ -12,10 +12,10 @@ from typing import Any
 
 from llmops.core.canaries import FRAME, QUESTION, WORDS
 from llmops.core.dataset import Message, Row
-from llmops.lm.base import quiet_libraries
 from llmops.lm.model import LocalModel
 from llmops.lm.pack import hidden_states, pack_rows, token_logprobs
 from llmops.lm.render import Example, Renderer
+from llmops.lm.toy_models import random_llama
 
 CONTROL = ("<end>", "<user>", "<assistant>", "<system>", "<unknown>")
 TEMPLATE = (
@@ -36,11 +36,9 @@ GLUE = ("a", "the", "and", "near", "with", "is", "to", "of", ".", "?", ",")
 
 def new_learner(seed: int, hidden: int = 64) -> LocalModel:
     """An untrained learner; the same for the same seed."""
-    import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    quiet_libraries()
     framed = [*FRAME.split(), *QUESTION.replace("?", "").split(), "phrase"]
     words = dict.fromkeys([*CONTROL, *GLUE, *LABELS, *GOOD, *BAD, *THINGS, *VERBS, *WORDS, *framed])
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unknown>"))
@@ -54,20 +52,8 @@ def new_learner(seed: int, hidden: int = 64) -> LocalModel:
         additional_special_tokens=list(CONTROL[1:4]),
         chat_template=TEMPLATE,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config = LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-            initializer_range=0.1,
-        )
-        weights = LlamaForCausalLM(config).eval()
+    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_key_value_heads": 4}
+    weights = random_llama(seed, **sizes, vocab_size=len(words), initializer_range=0.1).eval()
     return LocalModel(weights, Renderer(wrapped))
 
 

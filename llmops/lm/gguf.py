@@ -1,4 +1,4 @@
-"""`write_gguf`: a Hugging Face folder as one GGUF file in q8_0, which is what llama.cpp serves.
+"""`write_gguf`: a Hugging Face folder as one GGUF file, in q8_0 where llama.cpp serves it, in f16 or in fewer bits.
 
 Written with the `gguf` package's writer. Two families are known, in the table `FAMILIES`; each says how its numbers,
 its weights and its tokens are spelt in GGUF (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +16,34 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
+from gguf import GGMLQuantizationType as Type
 from gguf.quants import quantize
 
 from llmops.core.errors import LlmopsError
+from llmops.core.export import Weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Json = dict[str, Any]
+# What matrices can become, and what a file that is mostly so calls itself: the types that `gguf` has a quantiser for.
+KINDS: dict[Weights, tuple[Type, gguf.LlamaFileType]] = {
+    "f16": (Type.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "q8_0": (Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "q5_1": (Type.Q5_1, gguf.LlamaFileType.MOSTLY_Q5_1),
+    "q5_0": (Type.Q5_0, gguf.LlamaFileType.MOSTLY_Q5_0),
+    "q4_1": (Type.Q4_1, gguf.LlamaFileType.MOSTLY_Q4_1),
+    "q4_0": (Type.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
+}
 HOW_ELSE = "Answer from the PyTorch weights instead (`llmops chat`), or use a base of a known family."
 
 
-def write_gguf(model_folder: Path, out: Path, kind: str = "q8_0") -> None:
+def write_gguf(model_folder: Path, out: Path, kind: Weights = "q8_0") -> None:
     """Write the model in `model_folder` (config.json, *.safetensors, tokenizer.json) to `out` as GGUF.
 
-    Matrices become `kind`, q8_0 or f16 (float16 too where a row is no multiple of 32), norms float32. The file appears
-    whole or not at all, and the same folder gives the same bytes. Raises `LlmopsError` for a family that is not in
-    `FAMILIES`, for scaled rotary positions, and for a tokenizer whose splitting rule GGUF has no name for.
+    Every tensor becomes its `weight_type`. The file appears whole or not at all, and the same folder gives the same
+    bytes. Raises `LlmopsError` for a family that is not in `FAMILIES`, for scaled rotary positions, and for a tokenizer
+    whose splitting rule GGUF has no name for.
     """
     config: Json = _read_json(model_folder / "config.json")
     architecture = (config.get("architectures") or ["none"])[0]
@@ -42,13 +53,24 @@ def write_gguf(model_folder: Path, out: Path, kind: str = "q8_0") -> None:
     tokenizer: Json = _read_json(model_folder / "tokenizer.json")
     with whole_file(out, family) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
-        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if kind == "q8_0" else gguf.LlamaFileType.MOSTLY_F16)
+        writer.add_file_type(KINDS[kind][1])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _add_numbers(writer, config)
         family.add_numbers(writer, config)
         family.add_tokens(writer, tokenizer, int(config["vocab_size"]))
         _add_special_tokens(writer, model_folder, int(config["vocab_size"]))
         _add_tensors(writer, family, model_folder, config, kind)
+
+
+def weight_type(name: str, shape: Sequence[int], kind: Weights) -> Type:
+    """What a tensor becomes, by its name in Hugging Face: norms float32, matrices `kind`, float16 where blocks of 32
+    do not fit a row. Embeddings stay in q8_0 at least, since every token passes them twice where they are tied."""
+    if len(shape) == 1:
+        return Type.F32
+    wanted = KINDS[kind][0]
+    if wanted == Type.F16 or shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0]:
+        return Type.F16
+    return Type.Q8_0 if "embed_tokens" in name or "lm_head" in name else wanted
 
 
 @contextmanager
@@ -133,7 +155,7 @@ def _gemma3_tensor(name: str, value: NDArray[np.float32], config: Json) -> NDArr
     return value + np.float32(1) if name.endswith("norm.weight") else value
 
 
-def _add_tensors(writer: gguf.GGUFWriter, family: Family, folder: Path, config: Json, kind: str) -> None:
+def _add_tensors(writer: gguf.GGUFWriter, family: Family, folder: Path, config: Json, kind: Weights) -> None:
     names = gguf.get_tensor_name_map(family.arch, int(config["num_hidden_layers"]))
     tied = bool(config.get("tie_word_embeddings", family.tied_by_default))
     for name, value in _tensors(folder):
@@ -143,13 +165,8 @@ def _add_tensors(writer: gguf.GGUFWriter, family: Family, folder: Path, config: 
         if in_gguf is None:
             raise LlmopsError(f"GGUF export does not know the tensor {name}.", HOW_ELSE)
         ready = family.tensor(name, value, config)
-        if ready.ndim == 1:
-            writer.add_tensor(in_gguf, ready)
-        elif kind == "q8_0" and ready.shape[-1] % gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q8_0][0] == 0:
-            packed = quantize(ready, gguf.GGMLQuantizationType.Q8_0)
-            writer.add_tensor(in_gguf, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-        else:
-            writer.add_tensor(in_gguf, ready.astype(np.float16))
+        type_ = weight_type(name, ready.shape, kind)
+        writer.add_tensor(in_gguf, quantize(ready, type_), raw_dtype=type_)
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llmops.core.dataset import Message
@@ -20,14 +21,11 @@ class Turns:
     tail: str
     unopened: str
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """A conversation up to where its reply begins: what Ollama makes of `go`."""
-        opened = any(message.role == "system" for message in messages)
-        turns = "".join(self.heads[message.role] + message.content + self.tail for message in messages)
-        return ("" if opened else self.unopened) + turns + self.heads["assistant"]
-
     def go(self) -> str:
-        """The same as a Go template. `{{- ""}}` and the like are not needed: nothing stands between the parts."""
+        """It as a Go template: a conversation up to where its reply begins.
+
+        `{{- ""}}` and the like are not needed: nothing stands between the parts.
+        """
         system, user, assistant = (self.heads[role] for role in ("system", "user", "assistant"))
         opening = f"{{{{ if .System }}}}{system}{{{{ .System }}}}{self.tail}{{{{ else }}}}{self.unopened}{{{{ end }}}}"
         turns = (
@@ -35,6 +33,41 @@ class Turns:
             f'{{{{ else if eq .Role "assistant" }}}}{assistant}{{{{ .Content }}}}{self.tail}{{{{ end }}}}{{{{ end }}}}'
         )
         return f"{opening}{turns}{assistant}"
+
+
+# A Modelfile's template, and the actions of Go's template language that `Turns.go` writes.
+TEMPLATE = re.compile(r'^TEMPLATE """(.*?)"""$', re.DOTALL | re.MULTILINE)
+OPENING = re.compile(r"\{\{ if \.System \}\}(.*?)\{\{ else \}\}(.*?)\{\{ end \}\}", re.DOTALL)
+RANGE = re.compile(r"\{\{ range \.Messages \}\}(.*)\{\{ end \}\}\{\{ end \}\}", re.DOTALL)
+# Where a content goes, in characters that no template has (private use), until all else is in its place.
+CONTENT = "\ue000{}\ue001"
+PLACE = re.compile("\ue000(\\d+)\ue001")
+BRANCH = re.compile(r'\{\{ (?:else )?if eq \.Role "(\w+)" \}\}(.*?)(?=\{\{ else if|\Z)', re.DOTALL)
+
+
+def rendered(modelfile: str, messages: Sequence[Message]) -> str:
+    """What Go makes of the template that stands in a Modelfile: read from the file, not from what was meant.
+
+    Knows the actions that `Turns.go` writes, no others. Raises `LlmopsError` where one is left over.
+    """
+    found = TEMPLATE.search(modelfile)
+    template = found[1] if found else ""
+    branches = {role: turn for inner in RANGE.findall(template) for role, turn in BRANCH.findall(inner)}
+    system = next((message.content for message in messages if message.role == "system"), "")
+    said = "".join(
+        branches.get(message.role, "").replace("{{ .Content }}", CONTENT.format(place))
+        for place, message in enumerate(messages)
+    )
+    text = RANGE.sub(lambda _: said, OPENING.sub(lambda match: match[1 if system else 2], template))
+    if not found or "{{" in text.replace("{{ .System }}", ""):
+        raise LlmopsError("the Modelfile's template is not one that llmops writes", "export the version again")
+    text = text.replace("{{ .System }}", system)
+    return PLACE.sub(lambda match: messages[int(match[1])].content, text)
+
+
+def differing(renderer: Renderer, modelfile: str, prompts: Iterable[Sequence[Message]]) -> int:
+    """How many prompts are other tokens where a program renders them by the Modelfile and tokenises the whole text."""
+    return sum(renderer.control_ids(rendered(modelfile, prompt)) != renderer.prompt_ids(prompt) for prompt in prompts)
 
 
 def turns_of(renderer: Renderer) -> Turns:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from llmops.core.dataset import Message
+from llmops.core.export import Weights
 from llmops.lm.adapters import CONFIG, load_tuned
 from llmops.lm.base import load_weights
 from llmops.lm.fast import best_decoder, equip
@@ -124,15 +125,15 @@ def merged_and_back(base: Path, tuned: Path, renderer: Renderer) -> LocalSpeaker
     return LocalSpeaker(LocalModel(weights, renderer))
 
 
-def rounded_to_q8(speaker: LocalSpeaker) -> LocalSpeaker:
-    """The same speaker, whose matrices went to q8_0 and back: what that form costs weights that are right."""
-    import gguf
+def rounded(speaker: LocalSpeaker, kind: Weights) -> LocalSpeaker:
+    """The same speaker, whose matrices went to `kind` and back: what that form costs weights that are right."""
     import torch
     from gguf.quants import dequantize, quantize
 
-    q8_0 = gguf.GGMLQuantizationType.Q8_0
+    from llmops.lm.gguf import weight_type
+
     with torch.no_grad():
-        for weight in speaker.model.weights.parameters():
-            if weight.ndim == 2 and weight.shape[-1] % gguf.GGML_QUANT_SIZES[q8_0][0] == 0:
-                weight.copy_(torch.from_numpy(dequantize(quantize(weight.numpy(), q8_0), q8_0)))
+        for name, weight in speaker.model.weights.named_parameters():
+            type_ = weight_type(name, weight.shape, kind)
+            weight.copy_(torch.from_numpy(dequantize(quantize(weight.numpy(), type_), type_)))
     return speaker

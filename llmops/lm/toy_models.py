@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from llmops.lm.base import load_weights, quiet_libraries
 from llmops.lm.toy import TEMPLATE
 
 FAMILIES = ("llama", "gemma3")
+TURNS = ("<|im_start|>", "<|im_end|>")
 SIZES = {
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -22,23 +24,36 @@ SIZES = {
 
 def write_toy(folder: Path, family: str, seed: int = 0, spread: float = 0.1) -> Path:
     """Write a random model of a family, `llama` or `gemma3`, with its tokenizer. The same seed gives the same model."""
+    tokenizer: Any = byte_tokenizer(("<bos>", *TURNS), TEMPLATE, "th") if family == "llama" else _pieces()
+    tokenizer.save_pretrained(folder)
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
+    make = random_llama if family == "llama" else _random_gemma3
+    make(seed, **ends, vocab_size=384, initializer_range=spread).save_pretrained(folder)
+    return folder
+
+
+def random_llama(seed: int, **sizes: Any) -> Any:
+    """A Llama of two layers; `sizes` are fields of its configuration. The same seed gives the same weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return _drawn(seed, lambda: LlamaForCausalLM(LlamaConfig(**{**SIZES, **sizes})))
+
+
+def _random_gemma3(seed: int, **sizes: Any) -> Any:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    kinds = ["sliding_attention"] * SIZES["num_hidden_layers"]  # every sixth layer looks at everything
+    more = {"head_dim": 256, "sliding_window": 64, "query_pre_attn_scalar": 256, "layer_types": kinds}
+    return _drawn(seed, lambda: Gemma3ForCausalLM(Gemma3TextConfig(**{**SIZES, **sizes, **more})))
+
+
+def _drawn(seed: int, make: Callable[[], Any]) -> Any:
     import torch
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
     quiet_libraries()
-    tokenizer: Any = _bytes() if family == "llama" else _pieces()
-    tokenizer.save_pretrained(folder)
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    sizes: dict[str, Any] = {**SIZES, **ends, "vocab_size": 384, "pad_token_id": None, "initializer_range": spread}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if family == "llama":
-            LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(folder)
-        else:
-            kinds = ["sliding_attention"] * SIZES["num_hidden_layers"]  # every sixth layer looks at everything
-            more = {"head_dim": 256, "sliding_window": 64, "query_pre_attn_scalar": 256, "layer_types": kinds}
-            Gemma3ForCausalLM(Gemma3TextConfig(**sizes, **more)).save_pretrained(folder)
-    return folder
+        return make()
 
 
 def write_adapter(out: Path, base: Path, rank: int, seed: int) -> Path:
@@ -60,18 +75,22 @@ def write_adapter(out: Path, base: Path, rank: int, seed: int) -> Path:
     return out
 
 
-def _bytes() -> Any:
-    """A tokenizer of bytes, split before as GPT-2 does: GGUF has a name for that."""
+def byte_tokenizer(special: Sequence[str], template: str | None = None, *merged: str) -> Any:
+    """A tokenizer of bytes, split before as GPT-2 does (GGUF has a name for that), and of pairs that are `merged`.
+
+    `special` are its control tokens, by id from 0: the first begins a text, the last ends it.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    known = ["<bos>", "<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "th"]
-    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(known)}, [("t", "h")]))
+    known = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *merged]
+    merges = [(pair[0], pair[1]) for pair in merged]
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(known)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in known[:3]])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<|im_end|>", chat_template=TEMPLATE
+        tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[-1], chat_template=template
     )
 
 

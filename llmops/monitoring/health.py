@@ -28,7 +28,7 @@ def health(workspace: Workspace, name: str) -> HealthReport:
         raise RequestError(f"there is no version called {name!r}", "see 'llmops list versions'")
     until = workspace.world.clock()
     promotions = [event for event in workspace.ledger.read(Promotion, name) if event.alias == "production"]
-    exchanges = workspace.ledger.read(Exchange, name)
+    exchanges = [exchange for exchange in workspace.ledger.read(Exchange, name) if exchange.shadow is None]
     feedback = workspace.ledger.read(Feedback, name)
     if not promotions:
         now = window(exchanges, feedback, None, until)

@@ -17,7 +17,7 @@ from llmops.core.plan import Plan, Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
 from llmops.core.tasks import Classify, Rate
-from llmops.pipeline.make import plan as make_plan
+from llmops.pipeline.make import decided
 from llmops.pipeline.subjects import word_list
 from llmops.pipeline.views import Seen, View, asker, held_bytes, one_by_one
 from llmops.store.workspace import Workspace
@@ -88,7 +88,7 @@ class Arena:
         """A base's view, with the plan that names it; rows without a base go under the recipe's."""
         base = base or self.recipe.base
         if base not in self.views:
-            planned = make_plan(self.recipe.replace(base=base), self.trial, self.at, self.wishes)
+            planned = decided(self.recipe.replace(base=base), self.trial, self.at, self.wishes)
             self.views[base] = View(planned, self.at, self.known.setdefault(base, {}))
         return self.views[base]
 

@@ -15,7 +15,7 @@ from llmops.core.recipe import Recipe
 from llmops.core.report import LOWER_IS_BETTER, EvalReport
 from llmops.core.tasks import Classify, Rate
 from llmops.pipeline.arena import Arena
-from llmops.pipeline.make import prepare
+from llmops.pipeline.make import prepare, say_power
 from llmops.pipeline.notes import Notes
 from llmops.pipeline.tuning import Tuning
 from llmops.store.workspace import Workspace
@@ -49,6 +49,7 @@ def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: 
         return done
     told = tried_on(manifest, deals, at)
     at.world.say(f"tournament {notes.folder.name}: {trial.rows_train:,} rows to learn from; {told}")
+    say_power(trial, at)
     bases = contest.bases or at_hand(recipe)
     arena = Arena(recipe, contest, manifest, trial, at, wishes, bases, tuple(deals[1:]))
     entries, absent = _play(arena, notes, began)

@@ -1,10 +1,9 @@
-"""Which engine answers for whom: a version behind llama.cpp, several on one base, and who takes over on a promotion."""
+"""Which engine answers for whom: a version behind llama.cpp, or several on one base."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from llmops.serving.engine import Engine
     from llmops.serving.roster import Labels, Served
     from llmops.serving.upstream import Upstream
-    from llmops.serving.watch import Handover
 
 CONTEXT_TOKENS = 2048
 SLOTS = 4
@@ -141,41 +139,6 @@ def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -
     return LlamaCppEngine(base_gguf(base, at.world), _threads(), CONTEXT_TOKENS, SLOTS, paths)
 
 
-def successor(
-    refs: Sequence[str], at: Workspace, opened: Callable[[Served], None], make: MakeEngine | None = None
-) -> Any:
-    """Who answers for these names now, asked again and again: a promotion moves names to another version.
-
-    A version that is served already keeps its engine; `opened` is told of one that is loaded afresh.
-    """
-    from llmops.registry.names import resolve
-    from llmops.serving.watch import Handover
-    from llmops.store.catalogue import BASES
-
-    asked = [ref for ref in refs if ref not in BASES]
-
-    def look(now: Sequence[Served]) -> Handover | None:
-        running = {one.version: one for one in now}
-        wanted: dict[str, Served] = {}
-        for ref in asked:
-            version = resolve(at, ref)
-            names = aliases(version, ref, at)
-            one = wanted.get(version.ref) or running.get(version.ref)
-            if one is None:
-                one = served(ref, at, make)
-                opened(one)
-            names = tuple(dict.fromkeys((*(wanted[version.ref].aliases if version.ref in wanted else ()), *names)))
-            wanted[version.ref] = one if set(one.aliases) == set(names) else replace(one, aliases=names)
-        fresh = [one for one in wanted.values() if one is not running.get(one.version)]
-        gone = [one for one in now if one.version not in BASES and one is not wanted.get(one.version)]
-        if not fresh and not gone:
-            return None
-        moved = ", ".join(f"{name} is now {one.version}" for one in fresh for name in one.aliases)
-        return Handover(tuple(fresh), tuple(gone), f"A promotion took effect: {moved or 'names were let go'}.")
-
-    return look
-
-
 def aliases(version: ModelVersion, ref: str, at: Workspace) -> tuple[str, ...]:
     """The names besides its own that a version answers to: the model's where it is production or was asked for so."""
     from llmops.registry.names import answering
@@ -214,6 +177,7 @@ def _tuned(version: ModelVersion, plan: Plan, ref: str, at: Workspace, engine: E
         labels,
         tools=tools,
         temperature=version.temperature or 1.0,
+        abstain_below=version.abstention.threshold if version.abstention else None,
     )
 
 
@@ -247,8 +211,16 @@ def _cheap(version: ModelVersion, plan: Plan, ref: str, at: Workspace) -> Served
         return [float(one) for one in baseline.probabilities([text], probe)[0]]
 
     engine = ClassifierEngine(task.labels, chances)
-    heat = version.temperature or 1.0
-    return Served(version.ref, names, engine, None, opening, CheapLabels(engine), temperature=heat)
+    return Served(
+        version.ref,
+        names,
+        engine,
+        None,
+        opening,
+        CheapLabels(engine),
+        temperature=version.temperature or 1.0,
+        abstain_below=version.abstention.threshold if version.abstention else None,
+    )
 
 
 def _threads() -> int:

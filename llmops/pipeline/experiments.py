@@ -7,9 +7,9 @@ from math import inf
 
 from llmops.core.calibration import Abstention, Calibration
 from llmops.core.dataset import DatasetManifest
-from llmops.core.errors import RequestError
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.experiments import Board, BoardLine, Column, LineUp, Sweep
-from llmops.core.measures import MEASURE_NAMES
+from llmops.core.measures import MEASURE_NAMES, OF_ALL_ROWS, measure_name
 from llmops.core.plan import Plan
 from llmops.core.power import Power
 from llmops.core.report import EvalReport, Suite
@@ -47,6 +47,10 @@ def power(
 
 
 def _known(metric: str, measures: Collection[str]) -> None:
+    if metric in OF_ALL_ROWS:
+        paired = [name for name in measures if name not in OF_ALL_ROWS]
+        what = f"{measure_name(metric)} is one number of all rows: no row has a mark by it, so none can be paired"
+        raise RequestError(what, f"ask by one of: {', '.join(paired)}")
     if metric not in measures:
         raise RequestError(f"nothing there is measured by {metric!r}", f"one of: {', '.join(measures)}")
 
@@ -186,6 +190,17 @@ def abstention(ref: str, error: float, at: Workspace) -> Abstention:
     from llmops.evals.calibration import abstain
 
     return abstain(_with_chances(ref, at), error)
+
+
+def promised(found: Abstention) -> Abstention:
+    """The same, or `LlmopsError` where no threshold keeps the promise."""
+    if found.threshold is None:
+        raise LlmopsError(
+            f"no threshold promises at most {100 * found.error:g} % wrong answers, "
+            f"by the {found.n:,} rows of {found.report}",
+            "allow more errors, or hold out more rows",
+        )
+    return found
 
 
 def _with_chances(ref: str, at: Workspace) -> EvalReport:

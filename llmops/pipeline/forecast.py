@@ -14,8 +14,7 @@ from llmops.core.plan import Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.report import LOWER_IS_BETTER
 from llmops.core.tasks import Classify, Rate, measures_of
-from llmops.pipeline.make import plan as make_plan
-from llmops.pipeline.make import prepare
+from llmops.pipeline.make import decided, prepare
 from llmops.pipeline.views import View
 from llmops.store.workspace import Workspace
 
@@ -75,7 +74,7 @@ def learning_curves(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wi
 
     rows = [row for row in at.rows(manifest.id, "train") if row.label is not None]
     heldout = at.rows(manifest.id, "heldout")
-    view = View(make_plan(recipe, manifest, at, wishes), at)
+    view = View(decided(recipe, manifest, at, wishes), at)
     learners = {"tfidf": None, f"frozen@{short(recipe.base)}": view}
     return {
         name: measure(rows, sizes(len(rows)), DRAWS, learner(recipe, rows, heldout, seen))

@@ -68,7 +68,11 @@ def compare(baseline_ref: str, challenger_ref: str, at: Workspace, metric: str |
     """
     from llmops.experiments.compare import compare as pair
 
-    made = pair(report_of(baseline_ref, at), report_of(challenger_ref, at), metric)
+    baseline, challenger = report_of(baseline_ref, at), report_of(challenger_ref, at)
+    if baseline.id == challenger.id:
+        what = f"{baseline_ref} and {challenger_ref} are the same report, {baseline.id}"
+        raise RequestError(what, "name two; 'llmops list reports' and 'llmops list versions' show what there is")
+    made = pair(baseline, challenger, metric)
     at.put(made)
     return made
 
@@ -80,20 +84,25 @@ def pick(reports: Sequence[EvalReport]) -> Pick:
     return choose(reports)
 
 
-def register(report_ref: str, at: Workspace) -> ModelVersion:
+def register(report_ref: str, at: Workspace, abstain_error: float | None = None) -> ModelVersion:
     """Keep what a report measured as the next version of its recipe's name, with its model card (`card.md`).
 
-    What is kept already stays that version.
+    With `abstain_error` it gives a label only where at most that share of such answers is wrong, with 95 % confidence,
+    by the report's rows. What is kept already stays that version; the same weights that abstain otherwise are another.
+    Raises `LlmopsError` where no threshold promises that.
     """
+    from llmops.pipeline.experiments import abstention as found_by
+    from llmops.pipeline.experiments import promised
     from llmops.registry.card import write_card
     from llmops.registry.register import Origin
     from llmops.registry.register import register as keep
 
     report = report_of(report_ref, at)
-    kept = [version for version in at.versions() if version.report == report.id]
+    abstention = None if abstain_error is None else promised(found_by(report.id, abstain_error, at))
+    kept = [one for one in at.versions() if one.report == report.id and one.abstention == abstention]
     if kept:
         return kept[0]
-    origin = Origin(temperature=_temperature(report))
+    origin = Origin(temperature=_temperature(report), abstention=abstention)
     if report.subject.kind == "tuned":
         run = at.run(report.subject.ref)
         plan, adapter = at.get(Plan, run.plan), at.run_folder(run.id) / "adapter"

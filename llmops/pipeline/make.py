@@ -55,8 +55,22 @@ def prepare(recipe: Recipe, at: Workspace) -> DatasetManifest:
 
 
 def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishes = Wishes()) -> Plan:
-    """Decide every open knob for this machine, and store the plan."""
+    """Decide every open knob for this machine, and store the plan. What its held-out rows can show is said."""
+    made = decided(recipe, manifest, at, wishes)
+    say_power(manifest, at)
+    return made
+
+
+def say_power(manifest: DatasetManifest, at: Workspace) -> None:
+    """What the held-out rows of a data set can show."""
     from llmops.pipeline.experiments import power
+
+    if manifest.rows_heldout > 1:
+        at.world.say(power(manifest.id, at).sentence)
+
+
+def decided(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishes = Wishes()) -> Plan:
+    """The same without a word: a tournament makes a plan for every row."""
     from llmops.planning.look import look
     from llmops.planning.plan import plan as decide
     from llmops.training.trackers import check_tracker
@@ -68,8 +82,6 @@ def plan(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wishes: Wishe
     looked = look(recipe, train, heldout, wishes, at.world, start)
     made = decide(recipe, manifest, looked, wishes)
     at.put(made)
-    if manifest.rows_heldout > 1:
-        at.world.say(power(made.id, at).sentence)
     return made
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from llmops.core.certificate import Certificate
 from llmops.core.dataset import Message, Row
 from llmops.core.errors import RequestError
+from llmops.core.export import Weights
 from llmops.core.method import PromptTuning
 from llmops.core.plan import Plan
 from llmops.core.serving import Sampling
@@ -24,6 +25,7 @@ from llmops.store.workspace import Workspace
 if TYPE_CHECKING:
     from llmops.lm.render import Renderer
     from llmops.lm.stage import LocalSpeaker, Speaker
+    from llmops.planning.bases import Base
     from llmops.registry.certify import Question
     from llmops.serving.gateway import PromptRenderer
 
@@ -47,6 +49,7 @@ class Chain:
     renderer: PromptRenderer
     served_opening: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    weights: Weights = "q8_0"
 
 
 @dataclass(frozen=True)
@@ -60,31 +63,31 @@ class Bare:
     threads: int
 
 
-def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
+def certify(ref: str, at: Workspace, again: bool = False, weights: Weights = "q8_0") -> Certificate:
     """The certificate of a version (`tone`, `tone:2`), made where there is none yet, or `again`. Stored beside it.
 
-    Raises `RequestError` for a cheap version, which is served by the code that measured it, and for a tuned prompt,
-    which no engine can hold.
+    The one that promotion asks for is that of q8_0, which is served; other `weights` are exported. Raises
+    `RequestError` for a cheap version, which is served by the code that measured it, and for a tuned prompt, which no
+    engine can hold.
     """
     from llmops.data.mapping import ask
     from llmops.lm.base import load_tokenizer
     from llmops.lm.render import Renderer
-    from llmops.planning.bases import base_gguf, open_base
+    from llmops.planning.bases import open_base
     from llmops.registry.card import write_card
-    from llmops.registry.export import version_gguf
+    from llmops.registry.export import certificate_file, version_gguf
     from llmops.registry.names import resolve
-    from llmops.registry.register import CERTIFICATE
 
     version = resolve(at, ref)
     plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
-    kept = folder / CERTIFICATE
+    kept = certificate_file(at, version, weights)
     if kept.exists() and not again:
         return stored(Certificate, read_json(kept), kept)
     if version.kind != "tuned" or isinstance(plan.recipe.method, PromptTuning):
         what = "a cheap row" if version.kind != "tuned" else "a tuned prompt"
         raise RequestError(f"{version.ref} is {what}: it has no other form", "certify a version with tuned weights")
     base = open_base(plan.recipe.base, at.world)
-    opening, gguf = ask(plan.recipe.task, "")[:-1], version_gguf(at, version, base.folder)
+    opening, gguf = ask(plan.recipe.task, "")[:-1], version_gguf(at, version, base.folder, weights)
     with tempfile.TemporaryDirectory(prefix="llmops-parity-") as scratch:
         chain = Chain(
             version=version.ref,
@@ -96,8 +99,10 @@ def certify(ref: str, at: Workspace, again: bool = False) -> Certificate:
             engine_gguf=gguf,
             renderer=Renderer(load_tokenizer(base.folder), plan.knobs.template),
             served_opening=opening,
+            weights=weights,
         )
-        with bare_forms(base.folder, base_gguf(base, at.world), chain.template, plan.knobs.threads) as bare:
+        plain = _plain_gguf(base, weights, Path(scratch), at)
+        with bare_forms(base.folder, plain, chain.template, plan.knobs.threads, weights) as bare:
             rows = at.rows(version.dataset, "heldout")[:ROWS]
             found = examine(chain, bare, rows, Path(scratch), at)
     write_json(kept, found.to_json())
@@ -114,16 +119,27 @@ def merge_into(out: Path, base: Path, tuned: Path) -> Path:
     return out
 
 
+def _plain_gguf(base: Base, weights: Weights, scratch: Path, at: Workspace) -> Path:
+    """The base as GGUF: what is served is kept, other weights are written into `scratch`."""
+    from llmops.lm.gguf import write_gguf
+    from llmops.planning.bases import base_gguf
+
+    if weights == "q8_0":
+        return base_gguf(base, at.world)
+    write_gguf(base.folder, scratch / "base.gguf", weights)
+    return scratch / "base.gguf"
+
+
 @contextmanager
-def bare_forms(folder: Path, gguf: Path, template: str, threads: int) -> Iterator[Bare]:
+def bare_forms(folder: Path, gguf: Path, template: str, threads: int, weights: Weights = "q8_0") -> Iterator[Bare]:
     """The base in every form, its engine running."""
     from llmops.lm.base import load_tokenizer
     from llmops.lm.render import Renderer
-    from llmops.lm.stage import rounded_to_q8
+    from llmops.lm.stage import rounded
 
-    plain, rounded = (_local(folder, None, template, threads) for _ in range(2))
+    plain, coarse = (_local(folder, None, template, threads) for _ in range(2))
     with _engine(gguf, Renderer(load_tokenizer(folder), template), (), (), Sampling(), threads) as served:
-        yield Bare(folder, plain, rounded_to_q8(rounded), served, threads)
+        yield Bare(folder, plain, rounded(coarse, weights), served, threads)
 
 
 def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Workspace) -> Certificate:
@@ -146,7 +162,9 @@ def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Wo
     with _engine(chain.engine_gguf, *asked, bare.threads) as served:
         forms = [
             Form("merged", "merged safetensors, float32", made, merged, (bare.plain, back)),
-            Form("converted", "GGUF q8_0, read back by transformers", file, read, (bare.plain, bare.rounded)),
+            Form(
+                "converted", f"GGUF {chain.weights}, read back by transformers", file, read, (bare.plain, bare.rounded)
+            ),
             Form("served", "llama.cpp and gateway", engine_file, served, (bare.plain, bare.served), SERVED_PLACES),
         ]
         watched = at.world.track(forms, f"certifying {chain.version}", len(forms))

@@ -16,7 +16,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "data": ("llmops.data.prove",),
     "training": ("llmops.training.prove",),
     "registry": ("llmops.registry.prove", "llmops.pipeline.prove_registry"),
-    "serving": ("llmops.serving.prove",),
+    "serving": ("llmops.serving.prove", "llmops.pipeline.prove_asked", "llmops.pipeline.prove_serving"),
     "parity": ("llmops.pipeline.prove_parity",),
     "evaluation": ("llmops.evals.prove", "llmops.experiments.prove", "llmops.pipeline.prove_seeds"),
 }

@@ -13,6 +13,7 @@ from llmops.core.recipe import Recipe
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
 from llmops.core.tasks import Classify, Rate, Task
 from llmops.pipeline.gate import check_report
+from llmops.store.catalogue import BASES
 from llmops.store.files import copy_files
 from llmops.store.workspace import Workspace
 
@@ -33,6 +34,9 @@ def subject_of(ref: str, at: Workspace) -> tuple[Subject, Plan, Path]:
         version = resolve(at, ref)
         subject = Subject(kind=version.kind, ref=version.ref)
         return subject, at.get(Plan, version.plan), at.version_folder(version.ref)
+    if ref in BASES:
+        what = f"{ref} is a base: nothing was trained, so no held-out rows belong to it"
+        raise RequestError(what, f"say what to ask: 'llmops evaluate {ref} --suite SUITE' ('llmops list suites')")
     run = at.run(ref)
     if run.status != "finished":
         raise RequestError(f"run {run.id} is {run.status}", f"go on with: llmops train --resume {run.id}")

@@ -12,8 +12,7 @@ from llmops.core.errors import Interrupted, LlmopsError
 from llmops.core.method import LoRA
 from llmops.core.plan import Decision, Plan
 from llmops.core.report import LOWER_IS_BETTER
-from llmops.pipeline.make import plan as make_plan
-from llmops.pipeline.make import train
+from llmops.pipeline.make import decided, train
 from llmops.store.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class Tuning:
         if entrant.learning_rate is not None:
             training = training.replace(learning_rate=entrant.learning_rate)
         recipe = arena.recipe.replace(base=entrant.base, method=entrant.method, training=training)
-        made = make_plan(recipe, arena.trial, arena.at, arena.wishes)
+        made = decided(recipe, arena.trial, arena.at, arena.wishes)
         write_json(path, {"plan": made.id})
         return made
 

@@ -8,25 +8,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.calibration import Abstention
+from llmops.core.errors import RequestError
 from llmops.core.health import HealthReport
 from llmops.core.outcome import EndpointCheck, SideBySide
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
 from llmops.core.serving import Exchange, Feedback, Sampling
 from llmops.core.tasks import Classify, Continue, Task
-from llmops.pipeline.engines import served, served_together, successor, transformers_engine, upstream_engine
+from llmops.core.version import ModelVersion
+from llmops.pipeline.engines import served, served_together, transformers_engine, upstream_engine
+from llmops.pipeline.follow import Successor
 from llmops.pipeline.subjects import label_chances, numbers_said, subject_of
 from llmops.store.ledger import Ledger
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.lm.model import LocalModel
+    from llmops.serving.roster import Served
     from llmops.serving.serve import ServeSettings
     from llmops.serving.session import ChatSession
     from llmops.serving.upstream import Upstream
 
 EngineName = Literal["llama.cpp", "transformers"]
+Door = Literal["chat", "classify"]
 
 
 def predict(
@@ -34,9 +39,9 @@ def predict(
 ) -> int:
     """Answer every row of a file into a CSV: label or answer, probability, version. Returns the number of rows.
 
-    Probabilities of labels are tempered as the version says. With `error`, a label is given only where at most that
-    share of such answers is wrong, with 95 % confidence; the others are left empty, and `answered` says no. Raises
-    `LlmopsError` where no threshold promises that.
+    Probabilities of labels are tempered as the version says. With `error`, or for a version that was registered with
+    one, a label is given only where at most that share of such answers is wrong, with 95 % confidence; the others are
+    left empty, and `answered` says no. Raises `LlmopsError` where no threshold promises that.
     """
     from llmops.data.mapping import ask
     from llmops.data.table import read_texts, text_column, write_predictions
@@ -50,7 +55,10 @@ def predict(
     if isinstance(task, Classify):
         prompts = [ask(task, text) for text in texts]
         chances_NK = label_chances(subject, plan, folder, texts, prompts, at)
-        answers = _labels(chances_NK, task.labels, _temperature_of(subject.ref, at), _threshold(ref, error, at))
+        version = next((version for version in at.versions() if version.ref == subject.ref), None)
+        temperature = (version and version.temperature) or 1.0
+        own = version.abstention if version else None
+        answers = _labels(chances_NK, task.labels, temperature, _threshold(ref, error, own, at))
     elif error is not None:
         raise RequestError("only a model that picks labels can abstain", "leave out the error")
     elif subject.kind != "tuned":
@@ -79,23 +87,13 @@ def _labels(
     return found
 
 
-def _temperature_of(ref: str, at: Workspace) -> float:
-    """What a version's probabilities are tempered by; 1 leaves them as they are."""
-    return next((version.temperature for version in at.versions() if version.ref == ref), None) or 1.0
+def _threshold(ref: str, error: float | None, own: Abstention | None, at: Workspace) -> float | None:
+    """The probability below which no answer is given, where a share of wrong ones is promised: here or by a version."""
+    from llmops.pipeline.experiments import abstention, promised
 
-
-def _threshold(ref: str, error: float | None, at: Workspace) -> float | None:
-    """The probability below which no answer is given, where a share of wrong ones is promised."""
-    from llmops.pipeline.experiments import abstention
-
-    if error is None:
+    found = own if error is None else promised(abstention(ref, error, at))
+    if found is None:
         return None
-    found = abstention(ref, error, at)
-    if found.threshold is None:
-        raise LlmopsError(
-            f"no threshold promises at most {100 * error:g} % wrong answers, by the {found.n:,} rows of {found.report}",
-            "allow more errors, or hold out more rows",
-        )
     at.world.say(
         f"answers from {found.threshold:.3f} on: {100 * found.answered:.0f} % of the held-out rows, "
         f"{found.wrong} of {found.n_answered} wrong (at most {100 * (found.bound or 0):.1f} %, with 95 % confidence)"
@@ -110,7 +108,7 @@ def serve(
     token_at: Path | None = None,
     engine: EngineName | Upstream = "llama.cpp",
 ) -> None:
-    """Answer for these versions until Ctrl-C or SIGTERM. A promotion takes effect while it runs.
+    """Answer for these versions until Ctrl-C or SIGTERM. A promotion or a canary takes effect while it runs.
 
     `engine` transformers is for inspection: what was trained, not merged and not quantised, one answer at a time. An
     `Upstream` is another OpenAI-compatible server that holds the weights, such as vLLM.
@@ -123,8 +121,13 @@ def serve(
         make = transformers_engine(at) if engine == "transformers" else upstream_engine(engine)
     answering = served_together(names, at, make)
     opened = list(answering)
+
+    def load(ref: str) -> Served:
+        opened.append(served(ref, at, make))
+        return opened[-1]
+
     try:
-        answer(answering, at.ledger, settings, at.world, token_at, successor(names, at, opened.append, make))
+        answer(answering, at.ledger, settings, at.world, token_at, Successor(names, at, load))
     finally:
         for one in opened:
             one.engine.close()
@@ -156,15 +159,23 @@ def feedback(exchange: str, thumb: str | None, edit: str | None, at: Workspace) 
     return event
 
 
-def ask_held_out(version_ref: str, at: Workspace) -> EndpointCheck:
-    """Ask a served version its own held-out rows through the endpoint, and count the answers that differ."""
+def ask_held_out(version_ref: str, at: Workspace, readers: int = 32, door: Door = "chat") -> EndpointCheck:
+    """Ask a served version its own held-out rows through the endpoint, and count the answers that differ.
+
+    So many `readers` ask at once: in `chat`, or to `classify`, which picks a label as evaluation does.
+    """
     from llmops.registry.names import resolve
-    from llmops.serving.ask import ask_endpoint
-    from llmops.serving.serve import ServeSettings, running
 
     version = resolve(at, version_ref)
+    return asked_through(served(version.ref, at), version, at, readers, door)
+
+
+def asked_through(one: Served, version: ModelVersion, at: Workspace, readers: int, door: Door) -> EndpointCheck:
+    """The same through whatever engine is given, which is closed."""
+    from llmops.serving.ask import Readers
+    from llmops.serving.serve import ServeSettings, running
+
     report, rows = at.get(EvalReport, version.report), at.rows(version.dataset, "heldout")
-    one = served(version.ref, at)
     token = secrets.token_urlsafe(32)
     try:
         # A self-test is no traffic: its exchanges go into a ledger that is thrown away.
@@ -172,8 +183,12 @@ def ask_held_out(version_ref: str, at: Workspace) -> EndpointCheck:
             tempfile.TemporaryDirectory(prefix="llmops-check-") as scratch,
             running([one], Ledger(f"sqlite:///{scratch}/ledger.db"), ServeSettings(token=token), at.world) as url,
         ):
-            prompts = [row.prompt for row in rows]
-            heard = ask_endpoint(url, version.ref, prompts, Sampling(max_tokens=16), at.world.track, token)
+            several = Readers(url, version.ref, token, readers)
+            if door == "classify":
+                heard = several.labels([row.text for row in rows], at.world.track)
+            else:
+                prompts = [row.prompt for row in rows]
+                heard = several.replies(prompts, Sampling(max_tokens=16), at.world.track)
     finally:
         one.engine.close()
     offline = {answer.row: answer.answered for answer in report.answers}

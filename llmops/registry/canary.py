@@ -1,4 +1,7 @@
-"""A canary's life: started behind the gate of certificates, judged after every thumb, rolled back by itself."""
+"""A canary's life: started behind the gate of certificates, judged after every thumb, rolled back by itself.
+
+One in the shadow lives as long, but no thumb judges it: people never saw what it said.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmops.core.canary import Arm, Canary, CanaryEnded, CanaryReading, CanaryStarted, running_canary
+from llmops.core.canary import MOST, Arm, Canary, CanaryEnded, CanaryReading, CanaryStarted, How, running_canary
 from llmops.core.errors import LlmopsError, Refusal, RequestError
 from llmops.core.serving import Exchange, Feedback
 from llmops.core.version import ModelVersion, Promotion, RefusedPromotion
@@ -16,17 +19,21 @@ from llmops.registry.names import answering
 from llmops.registry.policy import lacks_certificate
 from llmops.registry.register import verify
 from llmops.registry.sequential import first_crossing
+from llmops.registry.shadow import shadows, told
 from llmops.store.files import locked
 from llmops.store.workspace import Workspace
 
 ALIAS = "canary"  # what a refused one is recorded under
 
 
-def start(workspace: Workspace, version: ModelVersion, share: float, alpha: float, because: str) -> CanaryStarted:
+def start(
+    workspace: Workspace, version: ModelVersion, share: float, alpha: float, because: str, how: How = "split"
+) -> CanaryStarted:
     """Let `version` answer `share` of the conversations beside production, until thumbs or a person end it.
 
-    Raises `RequestError` where nothing answers as production, another canary runs, or the numbers make no sense; and
-    `Refusal`, recorded, where the version's files were changed or it lacks the certificate that the policy wants.
+    In the shadow it answers them a second time, and nobody sees it. Raises `RequestError` where nothing answers as
+    production, another canary runs, or the numbers make no sense; and `Refusal`, recorded, where the version's files
+    were changed or it lacks the certificate that the policy wants.
     """
     name = version.name
     with locked(_lock(workspace, name)):
@@ -46,13 +53,15 @@ def start(workspace: Workspace, version: ModelVersion, share: float, alpha: floa
                 name=name,
                 control=now.version,
                 challenger=version.number,
+                how=how,
                 share=share,
                 alpha=alpha,
                 because=because,
             )
         except ValueError as error:
             what = f"no canary goes by a share of {share} and an alpha of {alpha}"
-            raise RequestError(what, "the share is above 0 and at most 0.5, alpha at most 0.2") from error
+            fix = f"the share is above 0 and at most {MOST[how]:g}, alpha at most 0.2"
+            raise RequestError(what, fix) from error
         event = CanaryStarted(canary=canary, author=workspace.world.author, at=workspace.world.clock())
         workspace.ledger.append(event, name)
     return event
@@ -156,6 +165,9 @@ def _refuse_unfit(workspace: Workspace, version: ModelVersion) -> None:
 
 
 def _judge(workspace: Workspace, event: CanaryStarted, ended: CanaryEnded | None = None) -> CanaryReading:
+    if event.canary.how == "shadow":
+        seen = shadows(workspace, event, ended)
+        return judge(event, (), ()).replace(because=told(event.canary, seen), shadows=seen, ended=ended)
     arms_N, ups_N = _thumbs(workspace, event, ended)
     return judge(event, arms_N, ups_N).replace(ended=ended)
 
@@ -194,20 +206,23 @@ def _last(counts_N: np.ndarray) -> int:
 
 
 def _thumbs(workspace: Workspace, event: CanaryStarted, ended: CanaryEnded | None) -> tuple[list[bool], list[bool]]:
-    """(answered by the challenger?, up?) of each thumb since the start: of each person's on an answer the first.
+    """(answered by the challenger?, up?) of each conversation since the start: its first thumb.
 
-    A later change of mind does not count: a stream that changes its past may not be tested at any time.
+    Only those that the canary drew: who asks for a version by its name may ask it other things. Of each one thumb, as
+    one person's thumbs are alike and all fall to one arm. A later change of mind does not count either: a stream that
+    changes its past may not be tested at any time.
     """
-    said: dict[tuple[str, str], Feedback] = {}
+    said: dict[str, Feedback] = {}
     for one in workspace.ledger.read(Feedback, event.canary.name):
         if one.thumb and one.at >= event.at and (ended is None or one.at <= ended.at):
-            said.setdefault((one.exchange, one.author), one)
-    answered = workspace.ledger.find(Exchange, [exchange for exchange, _ in said])
+            said.setdefault(one.exchange, one)
+    answered = workspace.ledger.find(Exchange, list(said))
     control, challenger = event.canary.refs
-    arms, ups = [], []
-    for (exchange, _), one in said.items():
+    drawn: dict[str, tuple[bool, bool]] = {}
+    for exchange, one in said.items():
         about = answered.get(exchange)
-        if about is not None and about.at >= event.at and about.version in (control, challenger):
-            arms.append(about.version == challenger)
-            ups.append(one.thumb == "up")
-    return arms, ups
+        if about is None or about.conversation is None or about.at < event.at:
+            continue
+        if about.version in (control, challenger):
+            drawn.setdefault(about.conversation, (about.version == challenger, one.thumb == "up"))
+    return [arm for arm, _ in drawn.values()], [up for _, up in drawn.values()]

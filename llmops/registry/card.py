@@ -64,6 +64,13 @@ def _text(
         f"| {name} | {score.value:.4f} | {score.low:.4f} to {score.high:.4f} | {score.n} |"
         for name, score in report.scores.items()
     ]
+    if found := version.abstention:
+        lines += ["", "## Where it gives no label", ""]
+        lines += [
+            f"Below a probability of {found.threshold or 0:.4f}. Of the {found.n:,} held-out rows it answers "
+            f"{found.answered:.1%}, and {found.wrong} of {found.n_answered:,} wrongly: with 95 % confidence at most "
+            f"{found.error:.1%} of its labels are wrong, for rows like these."
+        ]
     certificate = certificate_of(workspace, version)
     if certificate is not None:
         lines += ["", "## Served as trained?", "", certificate.because]

@@ -11,36 +11,36 @@ from typing import NamedTuple
 from llmops.core.certificate import Certificate, StageName
 from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
-from llmops.core.export import Export, ExportForm
+from llmops.core.export import HOLDS, Export, ExportForm, Weights
 from llmops.core.version import ModelVersion
 from llmops.registry.register import CERTIFICATE, EXPORTS, verify
-from llmops.store.files import building, read_json, sha256_folder, stored, write_json
+from llmops.store.files import building, read_json, sha256_file, sha256_folder, stored, write_json
 from llmops.store.workspace import Workspace
 
-GGUF = "model-q8_0.gguf"
+MODELFILE = "Modelfile"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
-# The stage of a certificate that a form is.
-STAGES: dict[ExportForm, StageName] = {"safetensors": "merged", "gguf-q8_0": "converted", "ollama": "converted"}
 
 
 class Source(NamedTuple):
-    """What is written: a version, its folder, the folder of its base, and what stood before every conversation."""
+    """What is written: a version, its folder, the folder of its base, what stood before every conversation, and some
+    held-out prompts for a template to render."""
 
     version: ModelVersion
     folder: Path
     base: Path
     opening: tuple[Message, ...] = ()
+    prompts: tuple[tuple[Message, ...], ...] = ()
 
 
-def version_gguf(workspace: Workspace, version: ModelVersion, base: Path) -> Path:
-    """The version merged with its base (a folder) as GGUF q8_0. Raises `LlmopsError` where its files were changed."""
+def version_gguf(workspace: Workspace, version: ModelVersion, base: Path, weights: Weights = "q8_0") -> Path:
+    """The version merged with its base (a folder) as GGUF. Raises `LlmopsError` where its files were changed."""
     verify(workspace, version)
     folder = workspace.version_folder(version.ref)
-    path = folder / EXPORTS / GGUF
+    path = folder / EXPORTS / f"model-{weights}.gguf"
     if not path.exists():
-        workspace.world.say(f"writing {version.ref} as GGUF q8_0, once")
+        workspace.world.say(f"writing {version.ref} as GGUF {weights}, once")
         path.parent.mkdir(exist_ok=True)
-        _convert(base, folder, path, "q8_0")
+        _convert(base, folder, path, weights)
     return path
 
 
@@ -57,9 +57,10 @@ def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) ->
             raise RequestError(f"{out} is there already, and not empty", "name a new folder with --out")
         out.rmdir()
     verify(workspace, version)
-    certificate = certificate_of(workspace, version)
+    certificate = certificate_of(workspace, version, HOLDS.get(form, "q8_0"))
     with building(out) as draft:
         how = WRITERS[form](source, draft)
+        differ = _prompts_differ(source, draft / MODELFILE) if form == "ollama" else 0
         made = Export(
             version=version.ref,
             form=form,
@@ -68,7 +69,9 @@ def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) ->
             base_sha256=version.base_sha256,
             files=sha256_folder(draft),
             certificate=certificate.id if certificate else None,
-            certified=_certified(certificate, form),
+            certified=_certified(certificate, form, draft) and not differ,
+            prompts=len(source.prompts) if form == "ollama" else None,
+            prompts_differ=differ,
             system="\n\n".join(message.content for message in source.opening) or None,
             how=how,
         )
@@ -76,28 +79,47 @@ def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) ->
     return made
 
 
-def certificate_of(workspace: Workspace, version: ModelVersion) -> Certificate | None:
-    """The parity certificate that was made for a version, or None."""
-    kept = workspace.version_folder(version.ref) / CERTIFICATE
+def certificate_file(workspace: Workspace, version: ModelVersion, weights: Weights = "q8_0") -> Path:
+    """Where the certificate of a version with these weights is kept: that of what is served, beside its files."""
+    folder = workspace.version_folder(version.ref)
+    return folder / CERTIFICATE if weights == "q8_0" else folder / EXPORTS / f"certificate-{weights}.json"
+
+
+def certificate_of(workspace: Workspace, version: ModelVersion, weights: Weights = "q8_0") -> Certificate | None:
+    """The parity certificate that was made for a version with these weights, or None."""
+    kept = certificate_file(workspace, version, weights)
     return stored(Certificate, read_json(kept), kept) if kept.exists() else None
 
 
-def _certified(certificate: Certificate | None, form: ExportForm) -> bool | None:
-    """Whether a certificate has this form, and everything before it, unbroken."""
-    if certificate is None or form not in STAGES:
+def _certified(certificate: Certificate | None, form: ExportForm, out: Path) -> bool | None:
+    """Whether a certificate has this form, and everything before it, unbroken. None where it is of another file."""
+    if certificate is None or form == "adapter":
         return None
-    names = [stage.name for stage in certificate.stages]
-    before = certificate.stages[: names.index(STAGES[form]) + 1]
-    return all(stage.passed for stage in before)
+    name: StageName = "merged" if form == "safetensors" else "converted"
+    place = [stage.name for stage in certificate.stages].index(name)
+    own = {sha256_file(path) for path in out.glob("*.gguf")}
+    if own and certificate.stages[place].sha256 not in own:
+        return None
+    return all(stage.passed for stage in certificate.stages[: place + 1])
 
 
-def _convert(base: Path, tuned: Path, out: Path, kind: str) -> None:
+def _convert(base: Path, tuned: Path, out: Path, kind: Weights) -> None:
     from llmops.lm.adapters import merge
     from llmops.lm.gguf import write_gguf
 
     with tempfile.TemporaryDirectory(prefix="llmops-merge-") as scratch:
         merge(base, tuned, Path(scratch))
         write_gguf(Path(scratch), out, kind)
+
+
+def _prompts_differ(source: Source, modelfile: Path) -> int:
+    from llmops.lm.base import load_tokenizer, template_of
+    from llmops.lm.modelfile import differing
+    from llmops.lm.render import Renderer
+
+    tokenizer = load_tokenizer(source.base)
+    renderer = Renderer(tokenizer, template_of(tokenizer))
+    return differing(renderer, modelfile.read_text(encoding="utf-8"), source.prompts)
 
 
 def _adapter(source: Source, out: Path) -> str:
@@ -115,7 +137,7 @@ def _safetensors(source: Source, out: Path) -> str:
     return "AutoModelForCausalLM.from_pretrained(FOLDER)"
 
 
-def _gguf(kind: str) -> Callable[[Source, Path], str]:
+def _gguf(kind: Weights) -> Callable[[Source, Path], str]:
     def write(source: Source, out: Path) -> str:
         name = f"{source.version.name}-{source.version.number}-{kind}.gguf"
         _convert(source.base, source.folder, out / name, kind)
@@ -134,14 +156,13 @@ def _ollama(source: Source, out: Path) -> str:
     tokenizer = load_tokenizer(source.base)
     text = modelfile(Renderer(tokenizer, template_of(tokenizer)), name, source.opening)
     _convert(source.base, source.folder, out / name, "q8_0")
-    (out / "Modelfile").write_text(text, encoding="utf-8")
+    (out / MODELFILE).write_text(text, encoding="utf-8")
     return f"ollama create {source.version.name} -f FOLDER/Modelfile"
 
 
 WRITERS: dict[ExportForm, Callable[[Source, Path], str]] = {
     "adapter": _adapter,
     "safetensors": _safetensors,
-    "gguf-f16": _gguf("f16"),
-    "gguf-q8_0": _gguf("q8_0"),
+    **{form: _gguf(weights) for form, weights in HOLDS.items()},
     "ollama": _ollama,
 }

@@ -9,7 +9,7 @@ from llmops.core.errors import LlmopsError, Refusal, RequestError
 from llmops.core.report import LOWER_IS_BETTER, EvalReport, SubjectKind
 from llmops.core.version import ModelVersion, Promotion, RefusedPromotion
 from llmops.registry import policy
-from llmops.registry.names import answering
+from llmops.registry.names import answering, resolve
 from llmops.registry.register import verify
 from llmops.store.files import locked, read_json, stored
 from llmops.store.workspace import Workspace
@@ -71,7 +71,8 @@ def rollback(workspace: Workspace, name: str) -> Promotion:
     `Refusal`, recorded, where that version's files were changed.
     """
     with locked(_lock(workspace, name)):
-        now = answering(workspace, name, ALIAS)
+        known = resolve(workspace, name).name
+        now = answering(workspace, known, ALIAS)
         trail = _trail(workspace.ledger.read(Promotion, name))
         if now is None or len(trail) < 2:
             raise RequestError(

@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmops.core.context import Surroundings
-from llmops.core.method import SFT, LoRA
-from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan, leaves
-from llmops.core.recipe import Recipe
+from llmops.core.made_up import made_up_plan, made_up_recipe
+from llmops.core.plan import Plan
 from llmops.core.report import Answer, EvalReport, Score, Subject, SubjectKind, Suite
-from llmops.core.sources import Data, Labelled, Source
-from llmops.core.tasks import Classify
 from llmops.store.files import write_text
 from llmops.store.workspace import Workspace
 
@@ -28,48 +25,7 @@ def sample_workspace(folder: Path, url: str | None = None) -> Workspace:
 
 def sample_plan() -> Plan:
     """A plan made by hand: nothing is trained by it."""
-    source = Source(from_="path:rows.csv", shape=Labelled())
-    recipe = Recipe(name=NAME, data=Data(sources=(source,)), task=Classify(question="Good or bad?", labels=LABELS))
-    knobs = Knobs(
-        method=LoRA(rank=2, alpha=4.0, dropout=0.0, rank_stabilised=False, initialisation="default"),
-        objective=SFT(roles=()),
-        targets=("q_proj",),
-        learning_rate=0.001,
-        schedule="linear",
-        warmup_share=0.1,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        epochs=1.0,
-        batch_rows=4,
-        steps=4,
-        max_tokens=64,
-        precision="float32",
-        gradient_checkpointing=False,
-        attention="sdpa",
-        decoder="plain",
-        template="plain",
-        device="cpu",
-        threads=1,
-        processes=1,
-        shard="none",
-        pack_tokens=64,
-        max_memory_bytes=2**40,
-        checkpoint_every=4,
-        look_every=0,
-        patience=0,
-        tracker="none",
-        seed=0,
-    )
-    return Plan(
-        recipe=recipe,
-        dataset=DATASET,
-        base=BaseModelRecord(name="made-up", sha256="0" * 64, family="llama", parameters=1),
-        knobs=knobs,
-        decisions=tuple(Decision(field=field, value=value, because="a proof") for field, value in leaves(knobs)),
-        train_tokens=1,
-        seconds_expected=1.0,
-        memory_bytes_expected=1,
-    )
+    return made_up_plan(made_up_recipe(NAME, LABELS), DATASET)
 
 
 def sample_report(marks: Sequence[bool], ref: str = "a", kind: SubjectKind = "tfidf") -> EvalReport:

@@ -20,7 +20,7 @@ PROCESSES = 8
 WRITES = {"ci": 100, "soak": 1000}  # of each process
 P99_S = 0.25
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-LOOK_S = 0.005  # between the look and the write of the planted fault, so that two of them meet on any machine
+LOOK_S = 0.005  # between the look and the write of a planted fault, so that two of them meet on any machine
 # Given a database's URL, gives what writes one event there.
 Writer = Callable[[str], Callable[[Feedback], None]]
 
@@ -32,11 +32,20 @@ def appends(url: str) -> Callable[[Feedback], None]:
 
 
 def deferred(url: str) -> Callable[[Feedback], None]:
-    """The planted fault: a transaction that begins as SQLite's do by themselves, looks, and then writes."""
+    """A planted fault: a transaction that begins as SQLite's do by themselves, looks, and then writes."""
+    return _unqueued(url, "BEGIN DEFERRED")
+
+
+def overtaking(url: str) -> Callable[[Feedback], None]:
+    """A planted fault: no queue. SQLite's waiters sleep, ever longer, and whoever just wrote is there first."""
+    return _unqueued(url, "BEGIN IMMEDIATE")
+
+
+def _unqueued(url: str, begin: str) -> Callable[[Feedback], None]:
     file = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30.0, isolation_level=None)
 
     def write(event: Feedback) -> None:
-        file.execute("BEGIN DEFERRED")
+        file.execute(begin)
         try:
             file.execute("SELECT max(number) FROM events").fetchone()
             time.sleep(LOOK_S)
@@ -62,10 +71,13 @@ def postgresql(size: Size, folder: Path) -> CheckResult:
 
 
 def planted(size: Size, folder: Path) -> CheckResult:
-    """The wrong ledger, put through the check of the right one."""
-    url = f"sqlite:///{folder / 'wrong.db'}"
-    result = written("", url, WRITES["ci"] // 2, deferred)
-    return found_out("a ledger that begins deferred is found out", {"": result})
+    """The wrong ledgers, put through the check of the right one."""
+    faults = {"begins deferred": deferred, "has no queue": overtaking}
+    results = {
+        name: written("", f"sqlite:///{folder / f'{fault.__name__}.db'}", WRITES["ci"] // 2, fault)
+        for name, fault in faults.items()
+    }
+    return found_out("wrong ledgers are found out", results)
 
 
 def written(name: str, url: str, writes: int, writer: Writer = appends) -> CheckResult:

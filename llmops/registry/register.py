@@ -11,6 +11,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import NamedTuple
 
+from llmops.core.calibration import Abstention
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
@@ -30,11 +31,12 @@ CLONE = Path(__file__).resolve().parents[2]
 
 class Origin(NamedTuple):
     """What a version came from besides its plan: the run that trained it, or the folder of another tool that was
-    adopted; and the temperature that its probabilities were calibrated with."""
+    adopted; the temperature that its probabilities were calibrated with, and below which of them it gives no label."""
 
     run: str | None = None
     adopted: str | None = None
     temperature: float | None = None
+    abstention: Abstention | None = None
 
 
 def register(
@@ -80,6 +82,7 @@ def register(
                 packages=packages(),
                 files=sha256_folder(draft),
                 temperature=origin.temperature,
+                abstention=origin.abstention,
             )
             if not version.files:
                 raise LlmopsError(f"there are no files to register as {version.ref}", "train or fit the model again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,6 @@ from llmops.core.serving import Exchange, Sampling
 from llmops.core.value import digest
 from llmops.serving.admission import Ticket
 from llmops.serving.engine import Engine, Piece, Prompt
-from llmops.serving.record import Recorder
 from llmops.serving.replies import Said, Shape, usage
 from llmops.serving.roster import Served
 from llmops.serving.tools import ToolUse
@@ -38,9 +37,9 @@ def fresh_id(kind: str) -> str:
 
 @dataclass(frozen=True)
 class Desk:
-    """What all answers share: where they are recorded, who says what went wrong, and how long one may take."""
+    """What answers share: how one is put on record, who says what went wrong, and how long one may take."""
 
-    recorder: Recorder
+    record: Callable[[Exchange], None]
     world: Surroundings
     deadline_s: float
 
@@ -122,7 +121,7 @@ class Answer:
         if self._over:
             return
         self._over = True
-        self._desk.recorder.exchange(
+        self._desk.record(
             Exchange(
                 id=self.id,
                 version=self._version,

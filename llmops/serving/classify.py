@@ -98,7 +98,7 @@ class Classification:
     async def respond(
         self, texts: Sequence[str], prompts: Sequence[list[int]], abstain_below: float | None
     ) -> Response:
-        """A label, its probability and all others for each text; no label below the bound.
+        """A label, its probability and all others for each text; no label below the bound, or the version's own.
 
         Raises `ApiError` 500 where the engine fails, 504 where the deadline is over.
         """
@@ -122,13 +122,14 @@ class Classification:
         ticket, labels = self._tickets[number], self._labels
         await ticket.slot()
         try:
-            chances = tempered(await labels.chances(text, ids), self._one.temperature)
+            found = await labels.chances(text, ids)
         finally:
             ticket.leave()
+        chances = tempered(found, self._one.temperature)
         best = max(range(len(chances)), key=chances.__getitem__)
         id = f"{self._id}.{number}" if number else self._id
         took_s = time.perf_counter() - began
-        self._desk.recorder.exchange(
+        self._desk.record(
             Exchange(
                 id=id,
                 version=self._one.version,
@@ -144,7 +145,8 @@ class Classification:
                 answer=labels.labels[best],
             )
         )
-        abstains = bound is not None and chances[best] < bound
+        # The version's own bound was found on probabilities as they come; a request speaks of those it is shown.
+        abstains = max(found) < (self._one.abstain_below or 0.0) if bound is None else chances[best] < bound
         return {
             "index": number,
             "id": id,

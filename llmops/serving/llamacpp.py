@@ -1,19 +1,17 @@
-"""`LlamaCppEngine`: llama.cpp in this process, with continuous batching and adapters that a request picks."""
+"""`LlamaCppEngine`: llama.cpp on this machine, with continuous batching and adapters that a request picks."""
 
 from __future__ import annotations
 
-import ctypes
 import json
-import secrets
-import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from llmops.core.errors import LlmopsError
 from llmops.core.serving import Sampling
 from llmops.serving.engine import Ended, Piece, Prompt, TokenChance
+from llmops.serving.llamahost import Host, Load, start
 
 Json = dict[str, Any]
 Scales = list[dict[str, float]]
@@ -26,9 +24,9 @@ FILLERS = (".", "a", "1")
 
 
 class LlamaCppEngine:
-    """llama.cpp on a GGUF file, in this process, with continuous batching over `slots` answers.
+    """llama.cpp on a GGUF file, on this machine, with continuous batching over `slots` answers.
 
-    It is asked through the loopback port that it opens anyway, behind a random key and without CORS: over that
+    It is asked through its own door (`llamahost`), behind a random key: over that
     connection a reader who leaves also stops a prompt that is still being read. Only its `/completion` is used,
     with token ids; its chat templates never see a request.
 
@@ -48,19 +46,11 @@ class LlamaCppEngine:
         slots: int = 4,
         adapters: Sequence[Path] = (),
     ) -> None:
-        self.name = "llama.cpp"
         self.slots = slots
         self.context_tokens = context_tokens
         self.adapters = len(adapters)
-        self._key = secrets.token_urlsafe(32)
-        parameters = _parameters(gguf, self._key)
-        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
-        parameters.n_parallel = slots
-        parameters.n_ctx = slots * context_tokens
-        if adapters:
-            _add_adapters(parameters, adapters)
-        self._server: Any = _start(parameters, gguf)
-        self._url: str = self._server.listening_address
+        self._host: Host | None = start(Load(gguf, threads, context_tokens, slots, tuple(adapters)))
+        self.name = "llama.cpp"
         self._fillers = [self._first_token(text) for text in FILLERS]
 
     @property
@@ -117,15 +107,10 @@ class LlamaCppEngine:
 
         Blocks; raises as `stream` does.
         """
-        import httpx
-
-        if self._server is None:
-            raise LlmopsError("The engine is closed.", "Start it again.")
         body = {**_completion(prompt, sampling), "lora": self.scales(None), "stream": False, **(more or {})}
-        key = {"Authorization": f"Bearer {self._key}"}
-        with httpx.Client(trust_env=False, timeout=httpx.Timeout(600, connect=10)) as client:
-            answer = client.post(f"{self._url}/completion", headers=key, json=body)
-        if answer.status_code != httpx.codes.OK:
+        with self._open().client() as client:
+            answer = client.post("/completion", json=body)
+        if answer.is_error:
             raise _refused(answer.text)
         whole: Json = answer.json()
         return whole
@@ -135,14 +120,14 @@ class LlamaCppEngine:
         """The engine's answer to one request, its status looked at. Leaving early breaks the connection off."""
         import aiohttp
 
-        if self._server is None:
-            raise LlmopsError("The engine is closed.", "Start it again.")
+        host = self._open()
         limits = aiohttp.ClientTimeout(total=None, connect=10)
-        async with aiohttp.ClientSession(timeout=limits, trust_env=False) as client:
+        door = aiohttp.UnixConnector(host.socket) if host.socket else None
+        async with aiohttp.ClientSession(
+            host.url, connector=door, headers=host.key, timeout=limits, trust_env=False
+        ) as client:
             try:
-                answer = await client.post(
-                    f"{self._url}/completion", headers={"Authorization": f"Bearer {self._key}"}, json=body
-                )
+                answer = await client.post("/completion", json=body)
                 if answer.status != 200:
                     raise _refused((await answer.read()).decode("utf-8", "replace"))
                 try:
@@ -155,15 +140,19 @@ class LlamaCppEngine:
                 ) from error
 
     def _first_token(self, text: str) -> int:
-        import httpx
-
-        key = {"Authorization": f"Bearer {self._key}"}
-        asked = {"content": text, "add_special": False}
-        answer = httpx.post(f"{self._url}/tokenize", json=asked, headers=key, timeout=30, trust_env=False)
+        with self._open().client() as client:
+            answer = client.post("/tokenize", json={"content": text, "add_special": False})
         return int(answer.json()["tokens"][0])
 
+    def _open(self) -> Host:
+        if self._host is None:
+            raise LlmopsError("The engine is closed.", "Start it again.")
+        return self._host
+
     def close(self) -> None:
-        self._server = None
+        if self._host is not None:
+            self._host.close()
+        self._host = None
 
 
 class AdapterEngine:
@@ -192,70 +181,6 @@ class AdapterEngine:
 
     def close(self) -> None:
         self._engine.close()
-
-
-def _add_adapters(parameters: Any, adapters: Sequence[Path]) -> None:
-    from xllamacpp import CommonAdapterLoraInfo
-
-    for path in adapters:
-        if not path.is_file():
-            raise LlmopsError(f"There is no adapter file {path}.", "Export the version again.")
-    parameters.lora_adapters = [CommonAdapterLoraInfo(str(path), 0.0) for path in adapters]
-    parameters.lora_init_without_apply = True
-
-
-def _parameters(gguf: Path, key: str) -> Any:
-    """llama.cpp's settings that are the same for every model."""
-    from xllamacpp import CommonParams
-
-    parameters = CommonParams()
-    parameters.model.path = str(gguf)
-    parameters.verbosity = -1
-    parameters.hostnames = ["127.0.0.1"]
-    parameters.port = 0
-    parameters.api_keys = [key]
-    parameters.cors_origins = ""
-    parameters.cors_credentials = False
-    parameters.ui = False
-    parameters.endpoint_slots = False
-    # Memory that grows with the requests: 8 GiB of old prompts by default.
-    parameters.cache_ram_mib = 0
-    parameters.n_ctx_checkpoints = 0
-    # Otherwise it would shrink the context without a word when memory is short.
-    parameters.fit_params = False
-    parameters.warmup = False
-    # A reader who leaves is noticed between two batches of the prompt.
-    parameters.n_batch = parameters.n_ubatch = 256
-    return parameters
-
-
-def _start(parameters: Any, gguf: Path) -> Any:
-    from xllamacpp import Server
-
-    if not gguf.is_file():
-        raise LlmopsError(f"There is no model file {gguf}.", "Export the version again.")
-    try:
-        with _signals_kept():
-            server = Server(parameters)
-        # Warms up, and shows that its loop runs: told to stop before that, it would not hear it and hang.
-        server.handle_completions({"prompt": [0], "n_predict": 1})
-        return server
-    except RuntimeError as error:
-        raise LlmopsError(f"llama.cpp cannot load {gguf.name}: {error}", "Export the version again.") from error
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Put back the handlers of Ctrl-C and SIGTERM: llama.cpp's server takes both without asking."""
-    get, put = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
-    get.restype = put.restype = ctypes.c_void_p
-    get.argtypes, put.argtypes = [ctypes.c_int], [ctypes.c_int, ctypes.c_void_p]
-    before = {number: get(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            put(number, handler)
 
 
 def _completion(prompt: Prompt, sampling: Sampling) -> Json:

@@ -25,6 +25,7 @@ class Metrics:
         self._requests = self._counter("requests", "Requests by route and status.", "route", "status")
         self._answers = self._counter("answers", "Answers by version and how they ended.", "version", "finish")
         self._tokens = self._counter("tokens", "Tokens read (prompt) and said (answer).", "version", "kind")
+        self._shadows = self._counter("shadows", "Answers in the shadow of a canary, and those given up.", "outcome")
         self._first = self._histogram("first_token_seconds", "From the request to its first token.", FIRST_TOKEN_S)
         self._total = self._histogram("answer_seconds", "From the request to the end of its answer.", TOTAL_S)
 
@@ -47,6 +48,10 @@ class Metrics:
         self._total.labels(version).observe(exchange.total_s)
         if exchange.first_token_s is not None:
             self._first.labels(version).observe(exchange.first_token_s)
+
+    def shadow(self, outcome: str) -> None:
+        """Count what became of a question that was to be asked again: same, different, failed or dropped."""
+        self._shadows.labels(outcome).inc()
 
     def request(self, path: str, status: int) -> None:
         """Count a request. A path that is no route is `other`: a stranger must not make new series."""

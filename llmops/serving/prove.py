@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from llmops.core.proof import CheckResult, Size
-from llmops.serving import prove_doors, prove_load, prove_readers, prove_stop
+from llmops.serving import prove_doors, prove_load, prove_readers, prove_stop, prove_trials
 from llmops.store.workspace import Workspace
 
 CHECKS: tuple[Callable[[Size, Path], CheckResult], ...] = (
@@ -23,6 +23,8 @@ CHECKS: tuple[Callable[[Size, Path], CheckResult], ...] = (
     prove_load.memory,
     prove_stop.sigterm,
     prove_stop.handovers,
+    prove_trials.drawn,
+    prove_trials.shadows,
 )
 
 

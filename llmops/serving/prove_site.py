@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message
-from llmops.serving.engine import Engine, Prompt, ScriptedEngine
+from llmops.core.errors import LlmopsError
+from llmops.core.serving import Sampling
+from llmops.serving.engine import Engine, Piece, Prompt, ScriptedEngine
 from llmops.serving.roster import PromptRenderer
 from llmops.serving.serve import Served, ServeSettings, running
 from llmops.serving.watch import Successor
@@ -44,6 +46,23 @@ class Letters:
 def echo(prompt: Prompt) -> Iterable[str]:
     """The last message, letter by letter."""
     return list(prompt.text)
+
+
+class Closable(ScriptedEngine):
+    """An engine that, once closed, breaks off whatever it still says."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(lambda prompt: [version] * 20, pause_s=0.01, slots=16)
+        self.closed = False
+
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Piece]:
+        async for piece in super().stream(prompt, sampling):
+            if self.closed:
+                raise LlmopsError("The engine is closed.", "Start it again.")
+            yield piece
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from llmops.core.context import Surroundings
-from llmops.core.errors import LlmopsError
 from llmops.core.proof import CheckResult, Size, caught
-from llmops.core.serving import Sampling
-from llmops.serving.engine import Piece, Prompt, ScriptedEngine
-from llmops.serving.prove_site import TOKEN, Letters, Line, ask, chat_body, endpoint, streamed_text
+from llmops.serving.engine import ScriptedEngine
+from llmops.serving.prove_site import TOKEN, Closable, Letters, Line, ask, chat_body, endpoint, streamed_text
 from llmops.serving.serve import Served, ServeSettings, serve
 from llmops.serving.watch import Handover
 from llmops.store.ledger import Ledger
@@ -80,23 +79,6 @@ def main(folder: Path, body_s: float) -> None:
     serve(served, ledger, ServeSettings(token=TOKEN, body_s=body_s), world)
 
 
-class _Closable(ScriptedEngine):
-    """An engine that, once closed, breaks off whatever it still says."""
-
-    def __init__(self, version: str) -> None:
-        super().__init__(lambda prompt: [version] * 20, pause_s=0.01, slots=16)
-        self.closed = False
-
-    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Piece]:
-        async for piece in super().stream(prompt, sampling):
-            if self.closed:
-                raise LlmopsError("The engine is closed.", "Start it again.")
-            yield piece
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def handovers(size: Size, folder: Path) -> CheckResult:
     """A version takes over while 16 readers ask without a pause: no request is lost, and the old engine is closed."""
     lost, answers, left_open = asyncio.run(_handed_over(folder, HANDOVERS[size], hasty=False))
@@ -107,15 +89,15 @@ def handovers(size: Size, folder: Path) -> CheckResult:
 
 async def _handed_over(folder: Path, times: int, hasty: bool) -> tuple[int, int, int]:
     """(answers lost, answers, engines of retired versions that are still open)."""
-    engines = [_Closable("1")]
+    engines = [Closable("1")]
     done = 0
 
-    def successor(now: Sequence[Served]) -> Handover | None:
+    def successor(now: Sequence[Served], judged: AbstractSet[str]) -> Handover | None:
         nonlocal done
         if done == times:
             return None
         done += 1
-        engines.append(_Closable(str(done + 1)))
+        engines.append(Closable(str(done + 1)))
         fresh = Served(f"tone:{done + 1}", ("tone",), engines[-1], Letters())
         if hasty:
             engines[-2].close()

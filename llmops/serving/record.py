@@ -35,8 +35,11 @@ class Recorder:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     def exchange(self, exchange: Exchange) -> None:
-        """Queue an answer: numbers only, unless text is kept, and then redacted."""
-        if self._metrics is not None:
+        """Queue an answer: numbers only, unless text is kept, and then redacted.
+
+        One in the shadow was given to nobody, so it is on record and nowhere else.
+        """
+        if self._metrics is not None and exchange.shadow is None:
             self._metrics.exchange(exchange)
         self._writer.submit(self._write, exchange).add_done_callback(self._complain)
 
@@ -59,7 +62,7 @@ class Recorder:
             kept = exchange.replace(messages=messages, answer=redact(exchange.answer or ""))
         else:
             kept = exchange.replace(messages=(), answer=None)
-        if self._log is not None:
+        if self._log is not None and exchange.shadow is None:
             self._log.exchange(exchange)
         self._ledger.append(kept, exchange.version.split(":")[0], exchange.id)
 

@@ -58,13 +58,16 @@ class Said:
 
 
 class _Head:
-    """What both shapes share. `streamed` is the name of the object in a stream."""
+    """What both shapes share. `model` is what was asked for; the fingerprint says which version answered.
+
+    `streamed` is the name of the object in a stream.
+    """
 
     kind = ""
     streamed = ""
 
-    def __init__(self, id: str, model: str, created: int) -> None:
-        self._head = {"id": id, "created": created, "model": model, "system_fingerprint": None}
+    def __init__(self, id: str, model: str, version: str, created: int) -> None:
+        self._head = {"id": id, "created": created, "model": model, "system_fingerprint": version}
 
     def whole(self, choices: Sequence[Json], usage: Json) -> Json:
         return {**self._head, "object": self.kind, "choices": list(choices), "usage": usage}

@@ -173,7 +173,7 @@ class Asked(Value):
     frequency_penalty: NoNumber = None
     presence_penalty: NoNumber = None
     logit_bias: NoMap = None
-    user: Short | None = Field(None, description="accepted and not kept")
+    user: Short | None = Field(None, description="not kept; while a canary runs, one version answers all of a user's")
 
     @model_validator(mode="after")
     def _usage_of_a_stream(self) -> Asked:
@@ -221,7 +221,7 @@ class ChatRequest(Asked):
     metadata: Annotated[dict[str, Short], Field(max_length=16)] | None = Field(None, description="not kept")
     store: bool | None = Field(None, description="accepted; what is kept is the server's choice")
     service_tier: Literal["auto", "default"] | None = None
-    safety_identifier: Short | None = Field(None, description="accepted and not kept")
+    safety_identifier: Short | None = Field(None, description="not kept; what `user` is, by its newer name")
     prompt_cache_key: Short | None = Field(None, description="accepted; every prompt is cached here")
 
     @model_validator(mode="after")
@@ -233,6 +233,12 @@ class ChatRequest(Asked):
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise ValueError("tool_choice needs tools")
         return self
+
+    @property
+    def conversation(self) -> str:
+        """What stays the same from turn to turn: who asks where that is said, else the first thing that was asked."""
+        first = next((message for message in self.messages if message.role == "user"), self.messages[0])
+        return self.user or self.safety_identifier or first.text
 
     @property
     def most_tokens(self) -> int | None:
@@ -265,6 +271,11 @@ class CompletionRequest(Asked):
         return (self.prompt,) if isinstance(self.prompt, str) else self.prompt
 
     @property
+    def conversation(self) -> str:
+        """Who asks where that is said, else the first prompt."""
+        return self.user or self.prompts[0]
+
+    @property
     def likeliest(self) -> int | None:
         """How many of the likeliest tokens to tell at each place; None for no log-probabilities at all."""
         return self.logprobs
@@ -279,13 +290,21 @@ class ClassifyRequest(Value):
         | Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_TEXTS)]
     )
     abstain_below: float | None = Field(
-        None, ge=0, le=1, description="no label below this probability; without it, every label is given"
+        None,
+        ge=0,
+        le=1,
+        description="no label below this probability; without it, as the version was registered, and 0 gives every one",
     )
-    user: Short | None = Field(None, description="accepted and not kept")
+    user: Short | None = Field(None, description="not kept; while a canary runs, one version answers all of a user's")
 
     @property
     def texts(self) -> tuple[str, ...]:
         return (self.input,) if isinstance(self.input, str) else self.input
+
+    @property
+    def conversation(self) -> str:
+        """Who asks where that is said, else the first text."""
+        return self.user or self.texts[0]
 
 
 class FeedbackRequest(Value):

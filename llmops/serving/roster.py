@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from llmops.core.canary import Canary, version_for
 from llmops.core.dataset import Message
 from llmops.serving.admission import Gate
 from llmops.serving.engine import Engine
@@ -44,8 +45,9 @@ class Served:
 
     Without a renderer the engine reads the bare text of the last message (a cheap row). `opening` stood before
     every conversation in training, so it is put before one that brings no system prompt of its own. `labels` is there
-    where it was trained to label; its chances are tempered by `temperature`. `tools` is there where its template has
-    a form for tools.
+    where it was trained to label; its chances are tempered by `temperature`, and where it is less sure than
+    `abstain_below` (before that) it gives none. `tools` is there where its template has a form for tools. `trial` is a
+    canary of it that runs: then the version that is tried is served too.
     """
 
     version: str
@@ -56,6 +58,8 @@ class Served:
     labels: Labels | None = None
     tools: ToolRenderer | None = None
     temperature: float = 1.0
+    abstain_below: float | None = None
+    trial: Canary | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,6 +68,15 @@ class Served:
     def as_trained(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as this version saw them in training."""
         return (*(() if messages[0].role == "system" else self.opening), *messages)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Who answers a request: `drawn` by a canary, or not. `shadow` is asked the same again, and not heard."""
+
+    one: Served
+    drawn: bool = False
+    shadow: Served | None = None
 
 
 class Roster:
@@ -104,6 +117,29 @@ class Roster:
             known = ", ".join(self._names)
             raise ApiError(404, "model_not_found", f"There is no such model here. Ask for one of: {known}.", "model")
         return one
+
+    def choose(self, name: str, conversation: str, able: Callable[[Served], object]) -> Chosen:
+        """Who answers a conversation that asked for a name: where a canary of it runs, whom that draws.
+
+        `able` raises `ApiError` where a version cannot do what is asked. What the one that is tried cannot do is not
+        drawn for either. Raises `ApiError` 404 for an unknown name, and what `able` does for production.
+        """
+        one = self.find(name)
+        able(one)
+        if one.trial is None or name == one.version:
+            return Chosen(one)
+        tried = self._names.get(one.trial.refs[1])
+        if tried is None or not _is_able(tried, able):
+            return Chosen(one)
+        falls_to_it = version_for(one.trial, conversation) == tried.version
+        if one.trial.how == "shadow":
+            return Chosen(one, shadow=tried if falls_to_it else None)
+        return Chosen(tried if falls_to_it else one, drawn=True)
+
+    def tried(self, trial: Canary) -> Served | None:
+        """The version that a canary tries, while it runs here."""
+        runs = any(one.trial == trial for one in self._names.values())
+        return self._names.get(trial.refs[1]) if runs else None
 
     def check_label(self, version: str, label: str) -> None:
         """Raises `ApiError` 400 where a version that is served here has no such label."""
@@ -150,3 +186,11 @@ class Roster:
     async def drained(self) -> None:
         """Wait until every engine that was being closed is."""
         await asyncio.gather(*self._closing)
+
+
+def _is_able(one: Served, able: Callable[[Served], object]) -> bool:
+    try:
+        able(one)
+    except ApiError:
+        return False
+    return True

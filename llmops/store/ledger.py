@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,12 +62,12 @@ HOW = "LLMOPS_DATABASE_URL is postgresql://USER:PASSWORD@HOST/DATABASE, or unset
 def connect(url: str) -> Engine:
     """An engine whose writers wait for each other, on SQLite or on PostgreSQL. Raises `RequestError` for another URL.
 
-    On SQLite every transaction begins IMMEDIATE, timeout 30 s, and the rollback journal stays on, because SQLite before
-    3.51.3 has a bug in its write-ahead log.
+    On SQLite every transaction begins IMMEDIATE, timeout 30 s, and is on disk when it ends.
     """
     address = _address(url)
     if address.get_backend_name() == "sqlite":
         engine = sql.create_engine(address, connect_args={"timeout": 30.0, "isolation_level": None})
+        sql.event.listen(engine, "connect", lambda opened, _: opened.execute("PRAGMA synchronous = FULL"))
         sql.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine
     try:
@@ -102,6 +102,32 @@ def _queue(address: URL) -> Path | None:
     return Path(f"{address.database}.lock")
 
 
+@contextmanager
+def turn(queue: Path) -> Iterator[None]:
+    """Nobody else has the ledger meanwhile, and who just had it stands behind those who wait.
+
+    One lock alone can be taken again before a waiter has woken: of 8 x 100 writes the slowest waited 10.9 s.
+    """
+    with ExitStack() as held:
+        with locked(queue.with_suffix(".next")):
+            held.enter_context(locked(queue))
+        yield
+
+
+def log_ahead(connection: Connection) -> None:
+    """Let SQLite write ahead: one fsync a commit instead of four (4 ms each on a plain disk), and a power cut
+    cannot undo it, while nothing syncs the removal of a rollback journal.
+
+    SQLite before 3.51.3 can damage such a file where two connections write or checkpoint at the same instant
+    (https://sqlite.org/wal.html#walresetbug). Here none do: a commit and the checkpoint that it may make end before
+    the turn does, and a connection that closes checkpoints only where it is the last. So this is for who holds the
+    turn, and the file for one machine; several share PostgreSQL.
+    """
+    opened = connection.connection.driver_connection
+    if opened is not None:
+        opened.execute("PRAGMA journal_mode = WAL")  # stays in the file
+
+
 class Ledger:
     """One table of events. Several processes may append at once."""
 
@@ -114,14 +140,20 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         """A transaction on the table, which is made where it is missing."""
-        turn = locked(self._queue) if self._queue else nullcontext()
-        with self._reached() as connection, turn, connection.begin():
-            with self._making:
-                if not self._made:
-                    self._lock(connection)  # PostgreSQL: two processes that make the table at once would collide
-                    TABLE.metadata.create_all(connection, checkfirst=True)
-                    self._made = True
-            yield connection
+        alone = turn(self._queue) if self._queue else nullcontext()
+        with self._reached() as connection, alone:
+            if self._queue and not self._made:
+                log_ahead(connection)
+            with connection.begin():
+                self._make(connection)
+                yield connection
+
+    def _make(self, connection: Connection) -> None:
+        with self._making:
+            if not self._made:
+                self._lock(connection)  # PostgreSQL: two processes that make the table at once would collide
+                TABLE.metadata.create_all(connection, checkfirst=True)
+                self._made = True
 
     @contextmanager
     def _reached(self) -> Iterator[Connection]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+from llmops.core.canary import CanaryEnded, CanaryStarted
 from llmops.core.choice import Choice
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest
@@ -77,6 +78,12 @@ def winner(report: str, at: Workspace) -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
+def canaries(at: Workspace) -> list[Value]:
+    """Each beginning and each end, oldest first."""
+    events: list[CanaryStarted | CanaryEnded] = [*at.ledger.read(CanaryStarted), *at.ledger.read(CanaryEnded)]
+    return [*sorted(events, key=lambda event: event.at)]
+
+
 KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "versions": lambda at: list(at.versions()),
     "runs": lambda at: [at.run(run_id) for run_id in at.run_ids()],
@@ -88,6 +95,7 @@ KINDS: dict[str, Callable[[Workspace], list[Value]]] = {
     "choices": lambda at: list(choices(at)),
     "health": lambda at: list(at.all(HealthReport)),
     "promotions": lambda at: list(at.ledger.read(Promotion)),
+    "canaries": canaries,
     "refusals": lambda at: list(at.ledger.read(RefusedPromotion)),
     "endpoints": lambda at: list(at.ledger.read(Endpoint)),
     "exchanges": lambda at: list(at.ledger.read(Exchange)),

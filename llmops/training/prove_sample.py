@@ -10,13 +10,11 @@ from typing import TypeVar
 
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message, Row
-from llmops.core.method import SFT, LoRA
-from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan, leaves
-from llmops.core.recipe import Recipe
+from llmops.core.made_up import KNOBS, made_up_plan, made_up_recipe
+from llmops.core.method import LoRA
+from llmops.core.plan import Plan
 from llmops.core.run import Run, RunEvent
-from llmops.core.sources import Data, Labelled, Source
-from llmops.core.tasks import Classify
-from llmops.lm.base import quiet_libraries
+from llmops.lm.toy_models import byte_tokenizer, random_llama
 from llmops.store.files import read_jsonl, write_jsonl
 from llmops.store.workspace import Workspace
 from llmops.training.train import STOP_FILE, train
@@ -104,83 +102,30 @@ def made_up_rows() -> list[Row]:
 
 
 def sample_plan(steps: int, checkpoint_every: int, dropout: float) -> Plan:
-    """A plan for those rows, made by hand: no machine is looked at, so that it is the same everywhere.
-
-    Four rows are watched and the best weights kept, so that what evaluation remembers has to survive, too.
-    """
-    source = Source(from_="path:rows.csv", shape=Labelled())
-    recipe = Recipe(name="proof", data=Data(sources=(source,)), task=Classify(question="Good or bad?", labels=LABELS))
-    knobs = Knobs(
+    """A plan for those rows. Four of them are watched and the best weights kept, so that what evaluation remembers has
+    to survive, too."""
+    knobs = KNOBS.replace(
         method=LoRA(rank=2, alpha=4.0, dropout=dropout, rank_stabilised=False, initialisation="default"),
-        objective=SFT(roles=()),
         targets=("q_proj", "down_proj"),
         learning_rate=0.01,
-        schedule="linear",
-        warmup_share=0.1,
         weight_decay=0.01,
-        clip_norm=1.0,
-        epochs=1.0,
-        batch_rows=4,
         steps=steps,
-        max_tokens=64,
-        precision="float32",
-        gradient_checkpointing=False,
         attention="eager",
         decoder="plain" if not dropout else "transformers",
-        template="plain",
-        device="cpu",
-        threads=1,
-        processes=1,
-        shard="none",
-        pack_tokens=128,
-        max_memory_bytes=2**60,
         checkpoint_every=checkpoint_every,
         look_every=4,
         patience=100,
-        tracker="none",
-        seed=0,
     )
-    return Plan(
-        recipe=recipe,
-        dataset="ds-proof",
-        base=BaseModelRecord(name="proof", sha256="0" * 64, family="llama", parameters=1),
-        knobs=knobs,
-        decisions=tuple(Decision(field=name, value=value, because="for the proof") for name, value in leaves(knobs)),
-        train_tokens=1,
-        watched=tuple(row.id for row in made_up_rows()[-4:]),
-        seconds_expected=1.0,
-        memory_bytes_expected=1,
-    )
+    plan = made_up_plan(made_up_recipe("proof", LABELS), "ds-proof", knobs)
+    return plan.replace(watched=tuple(row.id for row in made_up_rows()[-4:]))
 
 
 def write_base(folder: Path, hidden: int = 32) -> None:
     """A random Llama whose tokens are bytes, the same every time."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    quiet_libraries()
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(["<end>", "<begin>", *letters])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<begin>", eos_token="<end>")
-    wrapped.save_pretrained(folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=len(vocabulary),
-            hidden_size=hidden,
-            intermediate_size=2 * hidden,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-            initializer_range=0.1,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer = byte_tokenizer(("<begin>", "<end>"))
+    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_attention_heads": 2, "num_key_value_heads": 1}
+    random_llama(0, **sizes, vocab_size=len(tokenizer), initializer_range=0.1).save_pretrained(folder)
 
 
 def plan_in(folder: Path) -> Sample:

@@ -1,7 +1,9 @@
-"""Tokens a second and the time to the first token at 1, 8, 32 and 64 readers: ours, llama.cpp raw, transformers serve.
+"""Tokens a second and the time to the first token at 1, 8, 32 and 64 readers: ours, and the peers.
 
 One run, the same model, prompts and client; each server by itself, one after the other. `python -m
-tests.benchmarks.serving [labels] [ours] [raw] [transformers]` runs those that are named. Prints one JSON line a figure.
+tests.benchmarks.serving [labels] [ours] [raw] [shipped] [transformers] [vllm]` runs those that are named. `raw` is the
+engine that ours stands on, `shipped` is llama.cpp as xllamacpp brings it; `vllm` needs `peers/vllm.sh`. Prints one
+JSON line a figure.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,13 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from llmops.core.context import Surroundings
-from llmops.pipeline.engines import CONTEXT_TOKENS, SLOTS
+from llmops.pipeline.engines import CONTEXT_TOKENS
+from llmops.planning.bases import base_gguf, open_base
+from llmops.planning.slots import slots
+from llmops.serving.llamahost import SERVER, Load, arguments, native_server
 from llmops.serving.prove_site import CHAT, Line
 
 MODEL = "smollm2-135m-q4"
 LEVELS = (1, 8, 32, 64)
 ANSWER_TOKENS = 32
 COST = 1.05
+OF_THE_BEST = 0.9
 # Against transformers serve, by readers.
 GOALS = {1: 5.5, 8: 9.0, 32: 15.0, 64: 15.0}
 # transformers serve says 16 tokens a second however many ask: more than these would take minutes.
@@ -55,13 +62,18 @@ class Level:
 
 
 @contextmanager
-def started(command: list[str], ready: Callable[[str], Served | None]) -> Iterator[Served]:
-    """A server as a process, once a line of its output says that it answers."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def started(
+    command: list[str], ready: Callable[[str], Served | None], environ: dict[str, str] | None = None
+) -> Iterator[Served]:
+    """A server as a process, once a line of its output says that it answers. `environ` is set beside what is."""
+    env = {**os.environ, **(environ or {})}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     try:
         assert process.stdout is not None
         for line in process.stdout:
             if (served := ready(line)) is not None:
+                # Nobody reads what it says from here on, and a full pipe would stop it.
+                threading.Thread(target=process.stdout.read, daemon=True).start()
                 yield served
                 return
         raise SystemExit(f"{command[0]} did not start")
@@ -100,24 +112,52 @@ def ours() -> Iterator[Served]:
 
 @contextmanager
 def raw() -> Iterator[Served]:
-    """llama.cpp's own server through xllamacpp: the same file, threads, slots and context; its own chat path."""
-    from llmops.planning.bases import base_gguf, open_base
+    """The engine that ours stands on, by itself: the same file, threads, slots and context; its own chat path."""
+    server = native_server()
+    if server is None:
+        with shipped() as one:
+            yield one
+        return
+    key, port = "raw", "8654"
+    command = [str(server), *arguments(_load(), "127.0.0.1"), "--port", port, "--log-verbosity", "3"]
+    one = Served(f"http://127.0.0.1:{port}", key, MODEL)
+    with started(command, lambda line: one if "listening" in line else None, {"LLAMA_API_KEY": key}) as served:
+        yield served
 
-    world = Surroundings()
-    file = base_gguf(open_base(MODEL, world), world)
-    threads = str(len(os.sched_getaffinity(0)))
-    script = ["-m", "tests.benchmarks._raw_llama", str(file), threads, str(SLOTS), str(CONTEXT_TOKENS)]
-    with started(
-        [sys.executable, *script], lambda line: Served(*line.split(), MODEL) if "http" in line else None
-    ) as one:
+
+@contextmanager
+def shipped() -> Iterator[Served]:
+    """llama.cpp's own server through xllamacpp, which is built for any processor."""
+    load = _load()
+    words = (load.gguf, load.threads, load.slots, load.context_tokens)
+    script = [sys.executable, "-m", "tests.benchmarks._raw_llama", *map(str, words)]
+    with started(script, lambda line: Served(*line.split(), MODEL) if "http" in line else None, {SERVER: ""}) as one:
         yield one
+
+
+def _load() -> Load:
+    """What `llmops serve` loads for the model."""
+    world = Surroundings()
+    base = open_base(MODEL, world)
+    return Load(base_gguf(base, world), len(os.sched_getaffinity(0)), CONTEXT_TOKENS, slots(base.shape, CONTEXT_TOKENS))
+
+
+@contextmanager
+def vllm() -> Iterator[Served]:
+    """vLLM's build for processors, in bfloat16."""
+    folder, port = str(open_base(MODEL, Surroundings()).folder), "8656"
+    command = [str(VLLM), "serve", folder, "--dtype", "bfloat16", "--max-model-len", str(CONTEXT_TOKENS)]
+    command += ["--port", port, "--max-num-seqs", "64"]
+    one = Served(f"http://127.0.0.1:{port}", "none", folder)
+    with started(
+        command, lambda line: one if "startup complete" in line else None, {"VLLM_CPU_KVCACHE_SPACE": "2"}
+    ) as served:
+        yield served
 
 
 @contextmanager
 def transformers() -> Iterator[Served]:
     """`transformers serve` on the same weights, as converted to float32."""
-    from llmops.planning.bases import open_base
-
     folder = str(open_base(MODEL, Surroundings()).folder)
     port = "8655"
     command = [
@@ -192,10 +232,14 @@ async def streamed(served: Served, body: dict[str, Any]) -> tuple[float | None, 
     return waited_s, counted or pieces
 
 
+# The environment that `peers/vllm.sh` makes.
+VLLM = Path(os.environ.get("LLMOPS_VLLM", ".venv-vllm/bin/vllm"))
 PEERS: dict[str, tuple[Callable[[], AbstractContextManager[Served]], dict[int, int]]] = {
     "ours": (ours, MOST),
     "raw": (raw, MOST),
+    "shipped": (shipped, MOST),
     "transformers": (transformers, SLOW),
+    "vllm": (vllm, MOST),
 }
 
 
@@ -274,26 +318,24 @@ def main(names: list[str]) -> None:
         for line in labels():
             print(line, flush=True)
     names = [name for name in names or PEERS if name in PEERS]
+    if "vllm" in names and not VLLM.is_file():
+        print(json.dumps({"server": "vllm", "skipped": f"there is no {VLLM}; tests/benchmarks/peers/vllm.sh makes it"}))
+        names.remove("vllm")
     found: dict[str, dict[int, Level]] = {}
     for name in names:
         found[name] = run(name)
         for readers, level in found[name].items():
             print(json.dumps({"server": name, "readers": readers, **vars(level)}), flush=True)
-    mine = found.get("ours", {})
-    for peer, goals in (("raw", dict.fromkeys(LEVELS, round(1 / COST, 3))), ("transformers", GOALS)):
-        for readers, theirs in found.get(peer, {}).items():
+    mine = found.pop("ours", {})
+    goals = {"raw": dict.fromkeys(LEVELS, round(1 / COST, 3)), "transformers": GOALS}
+    for peer, levels in found.items():
+        for readers, theirs in levels.items():
             if readers in mine:
+                goal = goals.get(peer, {}).get(readers, OF_THE_BEST)
                 level = mine[readers]
-                print(
-                    figure(
-                        f"serving, {readers} readers", "tokens/s", level.tokens_s, peer, theirs.tokens_s, goals[readers]
-                    )
-                )
-                print(
-                    figure(
-                        f"first token, {readers} readers, p50", "s", level.first_p50_s, peer, theirs.first_p50_s, COST
-                    )
-                )
+                print(figure(f"serving, {readers} readers", "tokens/s", level.tokens_s, peer, theirs.tokens_s, goal))
+                first = (level.first_p50_s, peer, theirs.first_p50_s)
+                print(figure(f"first token, {readers} readers, p50", "s", *first, COST))
 
 
 if __name__ == "__main__":

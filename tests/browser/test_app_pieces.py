@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from llmops.core.canary import Canary, CanaryStarted
 from llmops.core.errors import RequestError
 from llmops.core.run import StepRecord
+from llmops.core.version import Promotion
 from llmops.store.workspace import Workspace
 from tests.browser.apps import HOSTILE
 from tests.browser.serve import fake_pipeline, load_app
 from tests.browser.workspace import fill
-from tests.unit.sample_values import report
+from tests.unit.sample_values import NOON, report, workspace
 
 STEP = {
     "step": 1,
@@ -134,3 +136,15 @@ def test_the_fake_verbs_take_what_the_real_ones_take() -> None:
             wanted = list(inspect.signature(getattr(pipeline, name)).parameters)
             given = list(inspect.signature(fake).parameters)
             assert wanted[: len(given)] == given, name
+
+
+def test_today_says_what_is_on_trial(app: Any, tmp_path: Path) -> None:
+    at = workspace(tmp_path)
+    event = Promotion(name="tone", version=1, because="a test", author="ada", at=NOON)
+    at.ledger.append(event, "tone")
+    assert app("today")._trial(at, "tone") == []
+    for how, words in (("split", "on trial, 10% of the conversations"), ("shadow", "in the shadow, 10%")):
+        canary = Canary(name="tone", control=1, challenger=2, how=how)
+        at.ledger.append(CanaryStarted(canary=canary, author="ada", at=NOON), "tone")
+        said = "".join(map(str, app("today")._trial(at, "tone")))
+        assert "tone:2" in said and words in said

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from llmops.core.comparison import Pick
 from llmops.core.dataset import DatasetManifest, Message, Row, SourceRecord
-from llmops.core.method import SFT, LoRA
+from llmops.core.made_up import KNOBS, made_up_plan
+from llmops.core.method import LoRA
 from llmops.core.outcome import ComparisonLine, EndpointCheck, Outcome, SideBySide
-from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan, leaves
+from llmops.core.plan import BaseModelRecord, Decision, Plan, leaves
 from llmops.core.recipe import Evaluation, Recipe
 from llmops.core.report import Answer, EvalReport, Score, Subject, Suite
 from llmops.core.run import RunEvent, StepRecord
@@ -58,46 +59,20 @@ def score(value: float, n: int, words: str) -> Score:
 
 
 def plan_of(recipe: Recipe, dataset: str, why: str) -> Plan:
-    knobs = Knobs(
+    knobs = KNOBS.replace(
         method=LoRA(rank=8, alpha=16.0, dropout=0.0, rank_stabilised=False, initialisation="default"),
-        objective=SFT(roles=()),
         targets=("q_proj", "v_proj"),
-        learning_rate=1e-3,
-        schedule="linear",
-        warmup_share=0.05,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        gradient_checkpointing=False,
-        epochs=1.0,
         batch_rows=8,
         steps=60,
         max_tokens=128,
-        precision="float32",
-        attention="sdpa",
-        decoder="plain",
         template="base",
-        device="cpu",
         threads=2,
-        processes=1,
-        shard="none",
-        pack_tokens=512,
-        max_memory_bytes=16_000_000_000,
         checkpoint_every=20,
-        look_every=0,
-        patience=0,
-        tracker="none",
-        seed=0,
     )
+    base = BaseModelRecord(name=BASE, sha256=SHA, family="llama", parameters=134_515_008, licence="Apache-2.0")
     decisions = tuple(Decision(field=name, value=value, because=f"{why} {name}") for name, value in leaves(knobs))
-    return Plan(
-        recipe=recipe,
-        dataset=dataset,
-        base=BaseModelRecord(name=BASE, sha256=SHA, family="llama", parameters=134_515_008, licence="Apache-2.0"),
-        knobs=knobs,
-        decisions=decisions,
-        train_tokens=40_000,
-        seconds_expected=120.0,
-        memory_bytes_expected=10**9,
+    return made_up_plan(recipe, dataset, knobs, base).replace(
+        decisions=decisions, train_tokens=40_000, seconds_expected=120.0, memory_bytes_expected=10**9
     )
 
 

@@ -8,13 +8,11 @@ from pathlib import Path
 
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message, Row
-from llmops.core.method import SFT, LoRA
-from llmops.core.plan import BaseModelRecord, Decision, Knobs, Plan, leaves
-from llmops.core.recipe import Recipe
+from llmops.core.made_up import KNOBS, made_up_plan, made_up_recipe
+from llmops.core.method import LoRA
+from llmops.core.plan import Plan
 from llmops.core.report import Answer, EvalReport, Score, Subject, SubjectKind, Suite
 from llmops.core.serving import Exchange, Feedback, Sampling
-from llmops.core.sources import Data, Labelled, Source
-from llmops.core.tasks import Classify
 from llmops.store.workspace import Workspace
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -46,26 +44,8 @@ def row(number: int, text: str, label: str) -> Row:
 
 
 def plan(name: str = "tone") -> Plan:
-    source = Source(from_="path:rows.csv", shape=Labelled())
-    recipe = Recipe(name=name, data=Data(sources=(source,)), task=Classify(question="Good or bad?", labels=LABELS))
-    knobs = Knobs(
-        method=METHOD, objective=SFT(roles=()), targets=("q_proj",), learning_rate=1e-3, schedule="linear",
-        warmup_share=0.1, weight_decay=0.0, clip_norm=1.0, epochs=1.0, batch_rows=8, steps=10, max_tokens=64,
-        gradient_checkpointing=False, precision="float32", attention="sdpa", decoder="plain", template="base",
-        device="cpu", threads=1, processes=1, shard="none",
-        pack_tokens=512, max_memory_bytes=10**10, checkpoint_every=5, seed=0, look_every=0, patience=0,
-        tracker="none",
-    )  # fmt: skip
-    return Plan(
-        recipe=recipe,
-        dataset="ds-1",
-        base=BaseModelRecord(name="tiny", sha256="0" * 64, family="llama", parameters=1),
-        knobs=knobs,
-        decisions=tuple(Decision(field=field, value=value, because="a test") for field, value in leaves(knobs)),
-        train_tokens=1,
-        seconds_expected=1.0,
-        memory_bytes_expected=1,
-    )
+    knobs = KNOBS.replace(method=METHOD, batch_rows=8, steps=10, template="base", checkpoint_every=5)
+    return made_up_plan(made_up_recipe(name, LABELS), "ds-1", knobs)
 
 
 def report(

@@ -53,7 +53,8 @@ def began(at: Workspace, number: int = 2) -> CanaryStarted:
 def said(at: Workspace, first: int, version: int, thumbs: str) -> None:
     """Exchanges of a version, and a thumb on each: `+` or `-`."""
     for number, sign in enumerate(thumbs, first):
-        at.ledger.append(exchange(number, NOON, f"tone:{version}"), "tone", f"ex-{number}")
+        drawn = exchange(number, NOON, f"tone:{version}", conversation=f"c{number}")
+        at.ledger.append(drawn, "tone", f"ex-{number}")
         thumb = "up" if sign == "+" else "down"
         at.ledger.append(feedback(number, NOON, thumb=thumb), "tone", f"ex-{number}")
 
@@ -140,12 +141,23 @@ def test_thumbs_of_others_of_before_and_second_thoughts_do_not_count(home: Works
     began(home)
     said(home, 50, 3, "-" * 30)
     late = clock()
-    home.ledger.append(exchange(90, late, "tone:2"), "tone", "ex-90")
+    home.ledger.append(exchange(90, late, "tone:2", conversation="c90"), "tone", "ex-90")
     for thumb in ("up", "down", "down"):
         home.ledger.append(feedback(90, late, thumb=thumb), "tone", "ex-90")
     home.ledger.append(feedback(91, late, thumb="up"), "tone", "ex-91")  # of an exchange that is not on record
     found = settle(home, "tone")
     assert found is not None and (found.challenger.up, found.challenger.n, found.control.n) == (1, 1, 0)
+
+
+def test_a_conversation_counts_once_and_only_where_it_was_drawn(home: Workspace) -> None:
+    began(home)
+    said(home, 0, 1, "+" * 5)
+    for number in range(50, 60):  # one who is never pleased, and one who asked for the version by its name
+        sign = "angry" if number < 55 else None
+        home.ledger.append(exchange(number, NOON, "tone:2", conversation=sign), "tone", f"ex-{number}")
+        home.ledger.append(feedback(number, NOON, thumb="down"), "tone", f"ex-{number}")
+    found = settle(home, "tone")
+    assert found is not None and (found.challenger.up, found.challenger.n, found.control.n) == (0, 1, 5)
 
 
 def test_only_one_runs_and_it_can_be_stopped(home: Workspace) -> None:
@@ -189,8 +201,16 @@ def test_the_verb_starts_tells_and_stops(home: Workspace, capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out)["verdict"] == "cannot tell"
     assert run(["canary", "tone", "--to", "other:2", *where]) == 2
     assert run(["canary", "tone", "--to", "tone:2", "--stop", *where]) == 2
+    assert run(["canary", "tone", "--shadow", *where]) == 2
     capsys.readouterr()
     assert run(["canary", "tone", "--stop", *where]) == 0
     assert "stopped" in capsys.readouterr().out
+    assert run(["canary", "tone", "--to", "tone:2", "--share", "1", *where]) == 2
+    assert run(["canary", "tone", "--to", "tone:2", "--share", "1", "--shadow", *where]) == 0
+    assert "which nobody is shown" in capsys.readouterr().out
+    assert run(["canary", "tone", *where]) == 0
+    assert "0 questions a second time" in capsys.readouterr().out
+    assert run(["list", "canaries", *where]) == 0
+    assert "shadow, 100%" in (listed := capsys.readouterr().out) and "stopped by" in listed
     with pytest.raises(RequestError, match="names no one version"):
         llmops.start_canary("tone", home)

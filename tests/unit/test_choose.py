@@ -10,6 +10,7 @@ import pytest
 
 from llmops.cli.main import run
 from llmops.core.choice import Choice, Contest
+from llmops.core.context import Surroundings
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.recipe import Recipe
@@ -28,8 +29,11 @@ Held = tuple[Recipe, Workspace, Choice]
 def held(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Held:
     folder = tmp_path_factory.mktemp("choose")
     recipe = tiny_recipe(tiny_base, write_csv(folder / "rows.csv", made_up_rows(240)), epochs=0.5)
-    at = Workspace.find(folder / "workspace", environ={})
-    return recipe, at, choose(recipe, at, CONTEST.replace(bases=(recipe.base,), searches=1))
+    said: list[str] = []
+    at = Workspace.find(folder / "workspace", Surroundings(say=said.append), environ={})
+    choice = choose(recipe, at, CONTEST.replace(bases=(recipe.base,), searches=1))
+    assert sum("80 % power" in line for line in said) == 1  # once, however many plans there are
+    return recipe, at, choice
 
 
 def folder_of(at: Workspace, choice: Choice) -> Path:
@@ -132,6 +136,22 @@ def test_the_page_shows_every_row_and_runs_nothing(held: Held) -> None:
     page = (folder_of(at, choice) / "choice.html").read_text(encoding="utf-8")
     assert all(entry.entrant.name in page for entry in choice.entries)
     assert page.count("<svg") == 4 and "<script" not in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_the_page_fits_a_window_of_1100_pixels(held: Held, chromium: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1100, "height": 800})
+        page.goto((folder_of(held[1], held[2]) / "choice.html").as_uri())
+        widths = page.evaluate(
+            "[document.body, document.querySelector('.wide')].map(e => [e.scrollWidth, e.clientWidth])"
+        )
+        page.add_style_tag(content="th, td { white-space: nowrap !important; padding: 0 3em !important; }")
+        cramped = page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.wide'))")
+        browser.close()
+    assert all(content <= window for content, window in widths) and cramped
 
 
 def test_ratings_have_a_tournament_too(tmp_path: Path, tiny_base: Path) -> None:

@@ -126,6 +126,21 @@ def test_every_failure_has_its_exit_code_and_two_lines(
     assert told[1].startswith("fix: ")
 
 
+@pytest.mark.parametrize(
+    ("verb", "ref", "advice"),
+    [
+        ("train", "pl-1", "can be resumed"),
+        ("choose", "tone", "goes on where it was"),
+        ("evaluate", "tone", "ask again"),
+    ],
+)
+def test_whoever_stops_a_verb_reads_how_to_go_on_with_it(
+    verb: str, ref: str, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llmops.cli.session.Session.at", property(raises(KeyboardInterrupt())))
+    assert advice in complaint(run(capsys, verb, ref)[2])[1]
+
+
 def test_a_traceback_is_shown_with_debug_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,6 +142,12 @@ def test_a_share_of_rows_that_is_none_is_refused(workspace: Workspace, changed: 
         llmops.power(600, workspace, changed=changed)
 
 
+def test_a_measure_of_all_rows_has_no_pairs_to_speak_of(workspace: Workspace):
+    with pytest.raises(RequestError, match="macro F1 is one number of all rows") as refused:
+        llmops.power(600, workspace, "macro_f1")
+    assert "accuracy" in refused.value.fix and "macro_f1" not in refused.value.fix
+
+
 def test_a_measure_that_nobody_knows_is_refused_and_the_known_ones_are_named(workspace: Workspace):
     with pytest.raises(RequestError, match="measured by 'acuracy'") as refused:
         llmops.power(600, workspace, metric="acuracy")

@@ -42,6 +42,31 @@ def test_the_file_reads_back_as_the_same_model(folder: Path, written: Path) -> N
     assert divergence(folder, written) < 1e-3
 
 
+def test_fewer_bits_cost_more_and_make_a_smaller_file(folder: Path, tmp_path: Path) -> None:
+    made = {}
+    for kind in ours.KINDS:
+        (tmp_path / kind).mkdir()
+        ours.write_gguf(folder, tmp_path / kind / "tiny.gguf", kind)
+        file = tmp_path / kind / "tiny.gguf"
+        made[kind] = file.stat().st_size, divergence(folder, file)
+    sizes, costs = zip(*made.values(), strict=True)
+    assert sorted(sizes, reverse=True) == list(sizes)  # the table goes from many bits to few
+    assert made["f16"][1] < made["q8_0"][1] < made["q5_1"][1] < made["q4_1"][1] < 0.1, costs
+    assert made["q8_0"][1] < made["q5_0"][1] < made["q4_0"][1] < 0.1, costs
+
+
+def test_embeddings_norms_and_odd_rows_keep_more_than_the_rest() -> None:
+    kept = {
+        ("model.layers.0.self_attn.q_proj.weight", (64, 64)): "Q4_0",
+        ("model.embed_tokens.weight", (384, 64)): "Q8_0",
+        ("lm_head.weight", (384, 64)): "Q8_0",
+        ("model.norm.weight", (64,)): "F32",
+        ("model.layers.0.mlp.down_proj.weight", (64, 100)): "F16",
+    }
+    assert {key: ours.weight_type(*key, "q4_0").name for key in kept} == kept
+    assert ours.weight_type("model.embed_tokens.weight", (384, 64), "f16").name == "F16"
+
+
 def test_a_model_whose_heads_are_not_reordered_is_noticed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

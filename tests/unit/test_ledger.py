@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Exchange, Feedback
 from llmops.core.version import Promotion, champion
 from llmops.registry.prove_postgres import cluster, programs
-from llmops.store.ledger import Ledger
+from llmops.store.ledger import Ledger, turn
 from tests.unit.sample_values import NOON, exchange, feedback
 
 
@@ -112,11 +113,58 @@ def test_a_writer_that_is_killed_loses_no_finished_event_and_leaves_no_half_one(
         assert len(events.read(Promotion)) == 1
 
 
-def test_the_rollback_journal_is_on(tmp_path: Path) -> None:
-    ledger(tmp_path).append(promotion(1), "tone")
-    with sqlite3.connect(tmp_path / "ledger.db") as raw:
-        assert raw.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+def test_a_ledger_writes_ahead_and_is_one_file_again_once_it_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(file)) as old:  # as an earlier release left it
+        assert old.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    events = ledger(tmp_path)
+    events.append(promotion(1), "tone")
+    with events._engine.connect() as own:
+        assert own.exec_driver_sql("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert own.exec_driver_sql("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    events._engine.dispose()
+    alone = tmp_path / "copied.db"
+    alone.write_bytes(file.read_bytes())
+    with closing(sqlite3.connect(alone)) as raw:
         assert raw.execute("SELECT kind, name FROM events").fetchall() == [("promotion", "tone")]
+
+
+def test_who_has_just_had_the_ledger_stands_behind_those_who_wait(tmp_path: Path) -> None:
+    queue, order, waits = tmp_path / "ledger.db.lock", [], threading.Event()
+
+    def wait() -> None:
+        waits.set()
+        with turn(queue):
+            order.append("waiter")
+
+    other = threading.Thread(target=wait)
+    with turn(queue):
+        other.start()
+        waits.wait()
+        time.sleep(0.1)  # it stands at the lock now
+    with turn(queue):
+        order.append("again")
+    other.join(10)
+    assert order == ["waiter", "again"]
+
+
+def test_no_commit_falls_outside_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SQLite before 3.51.3 needs of whoever writes ahead: others meet an idle file."""
+    events, idle, last = ledger(tmp_path), [], [0]
+    log = tmp_path / "ledger.db-wal"
+
+    @contextmanager
+    def watched(queue: Path) -> Iterator[None]:
+        before = log.stat().st_mtime_ns if log.exists() else 0
+        idle.append(before == last[-1])
+        with turn(queue):
+            yield
+        last.append(log.stat().st_mtime_ns)
+
+    monkeypatch.setattr("llmops.store.ledger.turn", watched)
+    for number in range(40):
+        events.append(promotion(number), "tone")
+    assert len(idle) == 40 and all(idle)
 
 
 def test_a_writer_waits_for_one_that_holds_the_lock(tmp_path: Path) -> None:

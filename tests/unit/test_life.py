@@ -44,6 +44,17 @@ def test_a_run_ends_with_an_honest_table(lived: tuple[Workspace, Outcome, Path])
     assert set(outcome.seconds) == {"prepare", "plan", "train", "cheap rows", "tuned row", "register", "endpoint"}
 
 
+def test_what_is_no_comparison_and_no_measurement_is_refused_with_a_way_out(
+    lived: tuple[Workspace, Outcome, Path],
+) -> None:
+    at, outcome, _ = lived
+    with pytest.raises(RequestError, match="are the same report"):
+        pipeline.compare(outcome.version, outcome.version, at)
+    with pytest.raises(RequestError, match="is a base") as refused:
+        pipeline.evaluate("smollm2-135m-q4", at)
+    assert "--suite" in refused.value.fix
+
+
 def test_verdicts_agree_with_their_intervals(lived: tuple[Workspace, Outcome, Path]) -> None:
     for line in lived[1].comparisons:
         expected = "better" if line.low > 0 else "worse" if line.high < 0 else "cannot tell"

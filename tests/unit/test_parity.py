@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,11 +16,13 @@ from llmops.core.certificate import Certificate, Check, Stage
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message
 from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.export import ExportForm, known_form
 from llmops.core.plan import Plan
 from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion
+from llmops.lm import gguf as ours
 from llmops.lm.base import load_tokenizer
-from llmops.lm.modelfile import modelfile, turns_of
+from llmops.lm.modelfile import differing, modelfile, rendered
 from llmops.lm.render import Renderer
 from llmops.lm.toy_models import write_adapter, write_toy
 from llmops.pipeline import parity, prove_parity
@@ -79,7 +83,7 @@ def test_a_version_is_certified_once_and_its_card_says_so(lived: tuple[Workspace
     assert all(sha256 in card for sha256 in version.files.values())
 
 
-@pytest.mark.parametrize("form", ["adapter", "safetensors", "gguf-f16", "gguf-q8_0", "ollama"])
+@pytest.mark.parametrize("form", get_args(ExportForm))
 def test_an_export_is_whole_and_says_what_it_is(
     form: str, lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path
 ) -> None:
@@ -91,18 +95,72 @@ def test_an_export_is_whole_and_says_what_it_is(
         pipeline.export(version.ref, tmp_path / "out", form, at)  # type: ignore[arg-type]
 
 
+def test_fewer_bits_have_a_certificate_of_their_own_and_it_is_of_that_very_file(
+    lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path
+) -> None:
+    at, version, _ = lived
+    assert pipeline.export(version.ref, tmp_path / "unseen", "gguf-q4_0", at).certified is None
+    made = pipeline.certify(version.ref, at, weights="q4_0")
+    assert made.broken is None, made.because
+    assert made.stages[1].artefact == "GGUF q4_0, read back by transformers"
+    assert pipeline.certify(version.ref, at, weights="q4_0") == made
+    seen = pipeline.export(version.ref, tmp_path / "seen", "gguf-q4_0", at)
+    assert (seen.certified, seen.certificate) == (True, made.id)
+    assert pipeline.export(version.ref, tmp_path / "other", "gguf-q4_1", at).certified is None
+    with pytest.MonkeyPatch.context() as changed:  # another converter writes other bytes
+        changed.setitem(ours.KINDS, "q4_0", ours.KINDS["q4_1"])
+        assert pipeline.export(version.ref, tmp_path / "changed", "gguf-q4_0", at).certified is None
+
+
+def test_a_file_of_fewer_bits_than_it_says_and_one_without_its_adapter_are_found_out(
+    bare: Bare, tmp_path: Path
+) -> None:
+    at = Workspace.find(tmp_path / "work", environ={})
+    folder = tmp_path / "fault"
+    right = prove_parity.export(folder, bare, 8, 100)
+    coarse = folder / "coarse.gguf"
+    ours.write_gguf(right.merged, coarse, "q4_0")
+    found = parity.examine(replace(right, gguf=coarse), bare, prove_parity.rows(8), folder, at)
+    assert found.broken is not None and found.broken.name == "converted"
+    plain = tmp_path / "plain.gguf"
+    ours.write_gguf(bare.folder, plain, "q4_0")
+    with parity.bare_forms(bare.folder, plain, "base", 1, "q4_0") as four_bits:
+        without = replace(right, gguf=coarse, engine_gguf=plain, weights="q4_0")
+        found = parity.examine(without, four_bits, prove_parity.rows(8), tmp_path, at)
+    assert found.broken is not None and found.broken.name == "served"  # so what is converted passed
+
+
+def test_a_type_that_nobody_here_can_write_is_refused_with_the_reason(
+    lived: tuple[Workspace, ModelVersion, Path], tmp_path: Path
+) -> None:
+    for form in ("gguf-q4_k_m", "gguf-Q6_K", "iq4_xs"):
+        with pytest.raises(RequestError, match="no quantiser") as refused:
+            pipeline.export(lived[1].ref, tmp_path / "out", form, lived[0])  # type: ignore[arg-type]
+        assert "llama-quantize" in refused.value.fix
+    with pytest.raises(RequestError, match="no form 'onnx'") as refused:
+        known_form("onnx")
+    assert "gguf-q5_1" in refused.value.fix
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_modelfile_renders_what_training_rendered(tmp_path: Path) -> None:
     renderer = Renderer(load_tokenizer(write_toy(tmp_path, "llama")))
-    turns = turns_of(renderer)
+    file = modelfile(renderer, "a.gguf")
     talk = [
         Message(role="user", content="hello"),
         Message(role="assistant", content="yes"),
         Message(role="user", content="no"),
     ]
     for messages in (talk[:1], talk, [Message(role="system", content="Be brief."), *talk]):
-        assert renderer.tokenizer.decode(renderer.prompt_ids(messages)) == turns.render(messages)
-    assert 'PARAMETER stop "<|im_end|>"' in modelfile(renderer, "a.gguf")
-    assert "SYSTEM" not in modelfile(renderer, "a.gguf")
+        assert renderer.tokenizer.decode(renderer.prompt_ids(messages)) == rendered(file, messages)
+    assert differing(renderer, file, [talk[:1], talk]) == 0
+    assert differing(renderer, file.replace("assistant\n", "assistant: "), [talk[:1], talk]) == 2
+    typed = [Message(role="user", content="<|im_end|>")]
+    assert differing(renderer, file, [talk, typed]) == 1  # Ollama would take it for a control token
+    assert 'PARAMETER stop "<|im_end|>"' in file and "SYSTEM" not in file
+    for broken in ("FROM ./a.gguf", file.replace("{{ range", "{{ with")):
+        with pytest.raises(LlmopsError, match="not one that llmops writes"):
+            rendered(broken, talk)
 
 
 def test_a_system_prompt_that_would_end_itself_in_a_modelfile_is_refused(tmp_path: Path) -> None:
@@ -119,6 +177,7 @@ def test_the_question_of_a_task_goes_with_an_export(
     assert isinstance(task, Classify)
     made = pipeline.export(version.ref, tmp_path / "out", "ollama", at)
     assert made.system == task.question
+    assert (made.prompts, made.prompts_differ) == (len(at.rows(version.dataset, "heldout")), 0)
     assert f'SYSTEM """{task.question}"""' in (tmp_path / "out" / "Modelfile").read_text(encoding="utf-8")
 
 

@@ -92,6 +92,13 @@ def test_a_person_says_which_column_is_what(tmp_path):
         read_questions(file, {"prompt": "z"})
 
 
+def test_columns_that_tell_nothing_are_asked_for_with_the_flags_that_there_are(tmp_path):
+    file = written(tmp_path, "bad.jsonl", {"aa": 1, "bb": 2}, {"aa": "x", "bb": "y"})
+    with pytest.raises(RequestError, match="no column looks like") as refused:
+        read_questions(file)
+    assert refused.value.fix == "say both: --column prompt=NAME --column expected=NAME; columns: aa, bb"
+
+
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
@@ -216,6 +223,9 @@ def test_a_scorer_is_typed_as_a_kind_a_function_a_schema_or_a_program(tmp_path):
     assert load_function(file, "mark")("", None) == 0.5
     assert described(str(tmp_path / "s.json"))[0]["kind"] == "schema"
     assert described(str(tmp_path / "mine.py")) == ({"kind": "code", "program": "mine.py"}, tmp_path / "mine.py")
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(RequestError, match="it holds no object"):
+        described(str(tmp_path / "list.json"))
     for wrong in ("inclodes", "nowhere.py:mark", "nowhere.json"):
         with pytest.raises(RequestError):
             described(wrong)

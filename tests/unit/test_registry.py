@@ -288,11 +288,14 @@ def test_rollback_goes_back_step_by_step_and_never_forth(home: Workspace) -> Non
 
 
 def test_rollback_without_a_promotion_or_to_changed_files_fails(home: Workspace) -> None:
-    with pytest.raises(RequestError, match="nothing answered"):
+    with pytest.raises(RequestError, match="no version called 'tone'"):
         rollback(home, "tone")
     made = stored(home, "tuned", 150)
-    for _ in range(2):
-        promote(home, version_of(home, made), None, because="a test")
+    first = version_of(home, made)
+    with pytest.raises(RequestError, match="nothing answered"):
+        rollback(home, "tone")
+    for version in (first, version_of(home, made)):
+        promote(home, version, None, because="a test")
     change(home.version_folder("tone:1") / "adapter" / "adapter_model.safetensors")
     with pytest.raises(Refusal, match="was changed"):
         rollback(home, "tone")

@@ -230,6 +230,8 @@ def test_a_schema_takes_what_fits(answer, right):
         ({"$dynamicRef": "other.json#/a"}, "other.json"),
         ({"format": "moonphase"}, "moonphase"),
         ({"$schema": "https://example.org/mine"}, "example.org/mine"),
+        ({"hello": 3}, "nothing in it asks for anything .it holds 'hello'"),
+        ({}, "it is empty"),
         ({"type": "thing"}, "thing"),
         ({"pattern": "(?=a)b"}, "regex"),
         ({"patternProperties": {"(a": {}}}, "regex"),

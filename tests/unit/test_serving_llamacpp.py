@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 
@@ -227,11 +226,14 @@ def test_a_reader_who_leaves_frees_the_only_slot(folder: Path, renderer: Rendere
     engine.close()
 
 
-def test_the_loopback_port_knows_nobody_without_its_key(engine: LlamaCppEngine) -> None:
-    assert engine._url.startswith("http://127.0.0.1:")
-    for path in ("/props", "/slots", "/v1/models", "/lora-adapters", "/metrics"):
-        assert httpx.get(engine._url + path).status_code in {401, 404}
-    ask = httpx.post(f"{engine._url}/completion", json={"prompt": "hi"}, headers={"Origin": "http://evil.example"})
+def test_its_own_door_knows_nobody_without_its_key(engine: LlamaCppEngine) -> None:
+    host = engine._open()
+    assert host.url == "http://localhost" if host.socket else host.url.startswith("http://127.0.0.1:")
+    with host.client() as client:
+        client.headers.pop("Authorization")
+        for path in ("/props", "/slots", "/v1/models", "/lora-adapters", "/metrics"):
+            assert client.get(path).status_code in {401, 404}
+        ask = client.post("/completion", json={"prompt": "hi"}, headers={"Origin": "http://evil.example"})
     assert ask.status_code == 401
     assert not ask.headers.get("access-control-allow-origin")
 

@@ -13,7 +13,8 @@ import pytest
 
 from llmops import pipeline
 from llmops.core.version import Promotion
-from llmops.pipeline.engines import served_together, successor
+from llmops.pipeline.engines import served, served_together
+from llmops.pipeline.follow import Successor
 from llmops.serving.roster import Served
 from llmops.serving.serve import ServeSettings, running
 from llmops.store.ledger import Ledger
@@ -85,7 +86,12 @@ def test_a_promotion_takes_effect_while_the_endpoint_runs(life: Life, tmp_path: 
     refs = ["tiny@production"]
     opened = list(served_together(refs, life.at))
     first = opened[0]
-    follow = successor(refs, life.at, opened.append)
+
+    def load(ref: str) -> Served:
+        opened.append(served(ref, life.at))
+        return opened[-1]
+
+    follow = Successor(refs, life.at, load)
     ledger = Ledger(f"sqlite:///{tmp_path / 'l.db'}")
     with running(opened[:1], ledger, ServeSettings(token=TOKEN), life.at.world, follow) as url:
         assert models(url) == ["tiny:1", "tiny", "tiny@production"]

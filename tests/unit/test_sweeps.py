@@ -219,6 +219,26 @@ def test_a_version_keeps_its_temperature_and_abstains(swept: Workspace, tmp_path
     assert all(bool(row["predicted_label"]) == (row["answered"] == "yes") for row in rows_picky)
 
 
+def test_a_version_is_registered_with_its_threshold_and_abstains_by_itself(
+    swept: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    report = next(one for one in swept.all(llmops.EvalReport) if one.subject.kind == "tfidf")
+    plain, picky = llmops.register(report.id, swept), llmops.register(report.id, swept, abstain_error=0.2)
+    assert plain.abstention is None and picky.number != plain.number and picky.files == plain.files
+    assert picky.abstention == llmops.abstention(report.id, 0.2, swept)
+    assert llmops.register(report.id, swept, 0.2) == picky and llmops.register(report.id, swept) == plain
+    with pytest.raises(LlmopsError, match=r"no threshold promises at most 0\.1 %"):
+        llmops.register(report.id, swept, 0.001)
+    rows = write_csv(tmp_path / "in.csv", made_up_rows(40, seed=3))
+    asked, own = tmp_path / "asked.csv", tmp_path / "own.csv"
+    llmops.predict(plain.ref, rows, asked, swept, "text", error=0.2)
+    llmops.predict(picky.ref, rows, own, swept, "text")
+    assert asked.read_text().replace(plain.ref, picky.ref) == own.read_text()
+    assert command_line(["show", picky.ref, "--workspace", str(swept.root)]) == 0
+    assert "at most 20.0% of its labels are wrong" in " ".join(capsys.readouterr().out.split())
+    assert "Where it gives no label" in (swept.version_folder(picky.ref) / "card.md").read_text()
+
+
 def test_what_is_not_answered_has_no_label():
     from llmops.pipeline.use import _labels
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+from llmops.lm.toy import TEMPLATE
+from llmops.lm.toy_models import random_llama
 
 
 def tiny_llama(folder: Path, spread: float = 0.4, hidden: int = 64) -> Path:
     """Write a random LlamaForCausalLM (2 layers, 64 wide, 2 of 4 key heads) whose answers are byte soup."""
-    import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -36,20 +33,7 @@ def tiny_llama(folder: Path, spread: float = 0.4, hidden: int = 64) -> Path:
         chat_template=TEMPLATE,
     )
     wrapped.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=384,
-        hidden_size=hidden,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-        initializer_range=spread,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    sizes = {"hidden_size": hidden, "max_position_embeddings": 1024, "vocab_size": 384}
+    random_llama(0, **ends, **sizes, initializer_range=spread).save_pretrained(folder)
     return folder

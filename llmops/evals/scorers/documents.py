@@ -12,6 +12,14 @@ from llmops.core.scorers import Json, Schema
 from llmops.core.suites import Question
 from llmops.evals.scorers.mark import Marked, Marker, Tools, Unmarked, each, right
 
+# What a JSON schema can ask for (draft 2020-12). Without one of them any answer is right.
+KEYWORDS = frozenset(
+    {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas", "prefixItems", "items"}
+    | {"contains", "properties", "patternProperties", "additionalProperties", "propertyNames", "unevaluatedItems"}
+    | {"unevaluatedProperties", "type", "enum", "const", "multipleOf", "maximum", "exclusiveMaximum", "minimum"}
+    | {"exclusiveMinimum", "maxLength", "minLength", "pattern", "maxItems", "minItems", "uniqueItems", "maxContains"}
+    | {"minContains", "maxProperties", "minProperties", "required", "dependentRequired", "format"}
+)
 FENCE = re2.compile(r"(?s)^\s*```(?:json|JSON)?[ \t]*\n(.*?)\n?[ \t]*```\s*$")
 DEEPEST = 64
 
@@ -111,6 +119,10 @@ def schema(knobs: Schema, tools: Tools) -> Marker:
     return each(mark)
 
 
+def _some(wanted: dict[str, Any]) -> str:
+    return f"it holds {', '.join(map(repr, list(wanted)[:5]))}" if wanted else "it is empty"
+
+
 def validator_of(wanted: dict[str, Any]) -> Any:
     """A validator for a schema that holds all it needs. Raises `RequestError` for any other.
 
@@ -120,7 +132,7 @@ def validator_of(wanted: dict[str, Any]) -> Any:
     import jsonschema_rs
 
     try:
-        return jsonschema_rs.validator_for(
+        made = jsonschema_rs.validator_for(
             wanted,
             validate_formats=True,
             ignore_unknown_formats=False,
@@ -132,6 +144,12 @@ def validator_of(wanted: dict[str, Any]) -> Any:
             f"this JSON schema cannot be used: {str(error).partition(chr(10))[0]}",
             "put what it needs under $defs; take known formats, and patterns without look-around",
         ) from error
+    if not KEYWORDS & wanted.keys():
+        raise RequestError(
+            f"this is no JSON schema, as any answer would do: nothing in it asks for anything ({_some(wanted)})",
+            'say what a right answer is: {"type": "object", "properties": {...}, "required": [...]}',
+        )
+    return made
 
 
 def _outside(address: str) -> Any:

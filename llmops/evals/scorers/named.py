@@ -18,7 +18,7 @@ from llmops.core.errors import RequestError
 from llmops.core.scorers import Code, Function, Scorer
 from llmops.evals.scorers.mark import OwnFunction
 from llmops.evals.scorers.table import SCORERS
-from llmops.store.files import sha256_file
+from llmops.store.files import read_json, sha256_file
 
 
 def described(typed: str) -> tuple[dict[str, Any], Path | None]:
@@ -30,13 +30,20 @@ def described(typed: str) -> tuple[dict[str, Any], Path | None]:
         return {"kind": "function", "function": f"{Path(file).name}:{name}"}, _there(Path(file))
     path = Path(typed)
     if path.suffix == ".json":
-        return {"kind": "schema", "wanted": _there(path).read_text(encoding="utf-8")}, None
+        return {"kind": "schema", "wanted": _schema(_there(path))}, None
     if path.is_file():
         return {"kind": "code", "program": path.name}, path
     raise RequestError(
         f"there is no scorer {typed!r}",
         f"one of: {', '.join(SCORERS)}; or FILE.py:function, SCHEMA.json, or a program of yours",
     )
+
+
+def _schema(path: Path) -> dict[str, Any]:
+    wanted = read_json(path)
+    if not isinstance(wanted, dict):
+        raise RequestError(f"{path} is no JSON schema: it holds no object", 'write one: {"type": "object", ...}')
+    return wanted
 
 
 def _there(path: Path) -> Path:
