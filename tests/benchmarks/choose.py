@@ -60,7 +60,7 @@ TOPICS = Recipe(
 )
 PRIVACY = Recipe(
     name="privacy",
-    data=Data(sources=(source("privacy", 2500, 600),)),
+    data=Data(sources=(source("privacy", 1400, 600),)),
     task=Classify(question="Does the passage bear on the question? True or False?", labels=("False", "True")),
 )
 
