@@ -15,30 +15,32 @@ from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.serving.engine import Engine
+    from llmops.serving.llamacpp import LlamaCppEngine
     from llmops.serving.roster import Labels, Served
     from llmops.serving.upstream import Upstream
 
 CONTEXT_TOKENS = 2048
-SLOTS = 4
 ADAPTER = "adapter-f32.gguf"
 # Makes the engine of a version that speaks, given its plan and the folder of its base.
 MakeEngine = Callable[[ModelVersion, Plan, Path], "Engine"]
 
 
-def served(ref: str, at: Workspace, make: MakeEngine | None = None) -> Served:
-    """A version, or a base by its name, behind the engine that answers for it. Close the engine when done."""
+def served(ref: str, at: Workspace, make: MakeEngine | None = None, answers: int | None = None) -> Served:
+    """A version, or a base by its name, behind the engine that answers for it. Close the engine when done.
+
+    llama.cpp holds room for `answers` at once; left out, for as many as this machine's free memory allows.
+    """
     from llmops.lm.base import load_tokenizer, template_of
     from llmops.lm.render import Renderer
     from llmops.lm.tools import tool_renderer
     from llmops.planning.bases import base_gguf, open_base
     from llmops.registry.names import resolve
-    from llmops.serving.llamacpp import LlamaCppEngine
     from llmops.serving.roster import Served
     from llmops.store.catalogue import BASES
 
     if ref in BASES:
         base = open_base(ref, at.world)
-        engine = LlamaCppEngine(base_gguf(base, at.world), _threads(), CONTEXT_TOKENS, SLOTS)
+        engine = _llamacpp(base_gguf(base, at.world), base.folder, answers)
         tokenizer = load_tokenizer(base.folder)
         renderer = Renderer(tokenizer, template_of(tokenizer))
         return Served(ref, (), engine, renderer, tools=tool_renderer(renderer))
@@ -47,18 +49,27 @@ def served(ref: str, at: Workspace, make: MakeEngine | None = None) -> Served:
     if version.kind != "tuned":
         return _cheap(version, plan, ref, at)
     base = open_base(plan.recipe.base, at.world)
-    return _tuned(version, plan, ref, at, (make or merged(at))(version, plan, base.folder))
+    return _tuned(version, plan, ref, at, (make or merged(at, answers))(version, plan, base.folder))
 
 
-def merged(at: Workspace) -> MakeEngine:
+def merged(at: Workspace, answers: int | None = None) -> MakeEngine:
     """llama.cpp on the version merged with its base."""
     from llmops.registry.export import version_gguf
-    from llmops.serving.llamacpp import LlamaCppEngine
 
     def make(version: ModelVersion, plan: Plan, base: Path) -> Engine:
-        return LlamaCppEngine(version_gguf(at, version, base), _threads(), CONTEXT_TOKENS, SLOTS)
+        return _llamacpp(version_gguf(at, version, base), base, answers)
 
     return make
+
+
+def _llamacpp(gguf: Path, base: Path, answers: int | None = None, adapters: Sequence[Path] = ()) -> LlamaCppEngine:
+    """llama.cpp on a file in the shape of the model folder `base`."""
+    from llmops.planning.bases import shape_of
+    from llmops.planning.slots import slots
+    from llmops.serving.llamacpp import LlamaCppEngine
+
+    room = answers or slots(shape_of(base, 0), CONTEXT_TOKENS)
+    return LlamaCppEngine(gguf, len(os.sched_getaffinity(0)), CONTEXT_TOKENS, room, adapters)
 
 
 def transformers_engine(at: Workspace) -> MakeEngine:
@@ -124,7 +135,6 @@ def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -
     from llmops.lm.gguf_adapter import write_lora_gguf
     from llmops.planning.bases import base_gguf
     from llmops.registry.register import EXPORTS, verify
-    from llmops.serving.llamacpp import LlamaCppEngine
 
     paths = []
     for version in versions:
@@ -136,7 +146,7 @@ def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -
             write_lora_gguf(base.folder, folder, path)
         paths.append(path)
     at.world.say(f"{', '.join(version.ref for version in versions)} share one engine on {base.record.name}")
-    return LlamaCppEngine(base_gguf(base, at.world), _threads(), CONTEXT_TOKENS, SLOTS, paths)
+    return _llamacpp(base_gguf(base, at.world), base.folder, adapters=paths)
 
 
 def aliases(version: ModelVersion, ref: str, at: Workspace) -> tuple[str, ...]:
@@ -221,7 +231,3 @@ def _cheap(version: ModelVersion, plan: Plan, ref: str, at: Workspace) -> Served
         temperature=version.temperature or 1.0,
         abstain_below=version.abstention.threshold if version.abstention else None,
     )
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0))

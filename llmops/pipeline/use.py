@@ -113,10 +113,12 @@ def serve(
     `engine` transformers is for inspection: what was trained, not merged and not quantised, one answer at a time. An
     `Upstream` is another OpenAI-compatible server that holds the weights, such as vLLM.
     """
+    from llmops.serving.llamahost import about
     from llmops.serving.serve import serve as answer
 
     if engine == "llama.cpp":
         make = None
+        at.world.say(about())
     else:
         make = transformers_engine(at) if engine == "transformers" else upstream_engine(engine)
     answering = served_together(names, at, make)
@@ -137,7 +139,7 @@ def chat(ref: str, at: Workspace) -> ChatSession:
     """A version, or a base by its name, ready to talk in this process. Close it when done."""
     from llmops.serving.session import ChatSession
 
-    return ChatSession(served(ref, at), at.ledger, at.world)
+    return ChatSession(served(ref, at, answers=1), at.ledger, at.world)
 
 
 def feedback(exchange: str, thumb: str | None, edit: str | None, at: Workspace) -> Feedback:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import httpx
 
 SERVER = "LLMOPS_LLAMA_SERVER"
+PROCESSOR, WIDE = Path("/proc/cpuinfo"), "avx512f"
 # A reader who leaves is noticed between two batches of the prompt.
 BATCH_TOKENS = 256
 LOAD_S = 120
@@ -66,7 +67,6 @@ class Host(ABC):
     Every request carries the headers `key`.
     """
 
-    about: str
     url: str
     socket: str | None = None
 
@@ -113,10 +113,18 @@ def start(load: Load) -> Host:
     return Inside(load) if server is None else Beside(server, load)
 
 
+def about() -> str:
+    """Which llama.cpp answers on this machine, and what would be faster."""
+    if (server := native_server()) is not None:
+        return f"llama.cpp as it was built for this processor: {server}"
+    said = "llama.cpp as it is shipped, for any processor"
+    if WIDE not in (PROCESSOR.read_text().split() if PROCESSOR.exists() else ()):
+        return said
+    return f"{said}; this one has AVX-512, and pip install 'llmops[native]' builds one that answers twice as fast"
+
+
 class Inside(Host):
     """In this process, by xllamacpp. Its port is on the loopback interface, behind a random key and without CORS."""
-
-    about = "llama.cpp as it is shipped, for any processor"
 
     def __init__(self, load: Load) -> None:
         super().__init__()
@@ -186,7 +194,6 @@ def _signals_kept() -> Iterator[None]:
 class Beside(Host):
     """A process of its own, by the program `server`, asked through a Unix socket that only this user reaches."""
 
-    about = "llama.cpp as it was built for this processor"
     url = "http://localhost"
 
     def __init__(self, server: Path, load: Load) -> None:

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from llmops.core.errors import LlmopsError
-from llmops.serving.llamahost import SERVER, Beside, Load, native_server, start
+from llmops.serving import llamahost
+from llmops.serving.llamahost import SERVER, Beside, Load, about, native_server, start
 
 STAND_IN = f"""#!{sys.executable}
 import http.server, json, os, socketserver, sys
@@ -127,3 +128,16 @@ def test_a_missing_model_or_adapter_is_found_before_anything_starts(tmp_path: Pa
     model = load(tmp_path)
     with pytest.raises(LlmopsError, match="no adapter file"):
         start(Load(model.gguf, 1, 512, 1, (tmp_path / "none.gguf",)))
+
+
+def test_a_processor_with_wider_instructions_is_told_of_the_faster_build(
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SERVER, raising=False)
+    monkeypatch.setattr(llamahost, "find_spec", lambda name: None)
+    monkeypatch.setattr(llamahost, "PROCESSOR", tmp_path / "cpuinfo")
+    assert about() == "llama.cpp as it is shipped, for any processor"
+    (tmp_path / "cpuinfo").write_text("flags : avx2 avx512f\n")
+    assert "llmops[native]" in about()
+    monkeypatch.setenv(SERVER, str(server))
+    assert about().endswith(str(server))
