@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from llmops.core.choice import Choice, Entry
 from llmops.store.files import building, read_json, stored, write_json, write_text
+from llmops.store.shelf import WINNER
 
 if TYPE_CHECKING:
     from llmops.experiments.parts import Parts
 
 PAGE = "choice.html"
 RESULT = "choice.json"
-PARTS = "winner"
 
 
 class Notes:
@@ -57,8 +57,8 @@ class Notes:
 
     def keep_parts(self, parts: Parts) -> None:
         """Write the winner, fitted on all training rows: what `register` takes."""
-        shutil.rmtree(self.folder / PARTS, ignore_errors=True)
-        with building(self.folder / PARTS) as draft:
+        shutil.rmtree(self.folder / WINNER, ignore_errors=True)
+        with building(self.folder / WINNER) as draft:
             parts.save(draft)
 
     def finish(self, choice: Choice) -> Choice:

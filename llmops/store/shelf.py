@@ -25,6 +25,8 @@ from llmops.store.exams import EXAMS
 from llmops.store.files import read_json, stored
 from llmops.store.workspace import Workspace, pick
 
+WINNER = "winner"  # in the folder of a tournament: the files of the row that won
+
 
 class CatalogueLine(Value):
     """A shipped source by the name that a recipe uses."""
@@ -74,7 +76,7 @@ def choices(at: Workspace) -> list[Choice]:
 
 def winner(report: str, at: Workspace) -> Path | None:
     """The folder of the row that won a tournament, by the report on it; None where no tournament made that."""
-    folders = (at.root / "choices" / choice.id / "winner" for choice in choices(at) if choice.final_report == report)
+    folders = (at.root / "choices" / choice.id / WINNER for choice in choices(at) if choice.final_report == report)
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
