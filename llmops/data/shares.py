@@ -12,8 +12,8 @@ from llmops.core.value import digest
 Kind = tuple[str, str]  # source, label; the label is "" where rows are rated: nearly each would be one of its own
 Shares = dict[Kind, float]
 
-# Cleaning and chance move two parts of one source apart by less (BBC topics, 849 and 404 rows: 0.07).
-DIFFER = 0.1
+# So many points of another mix are worth more than the margin of a point that a tournament is decided by.
+DIFFER = 0.05
 # A kind that makes up less of the held-out rows does not bound how many rows have their mix.
 RARE = 0.05
 
@@ -35,7 +35,7 @@ def apart(one: Mapping[Kind, float], other: Mapping[Kind, float]) -> float:
 
 
 def differ(rows: Mapping[Kind, float], heldout: Mapping[Kind, float], n: int) -> bool:
-    """Whether `n` held-out rows are of another mix by more than cleaning and chance."""
+    """Whether `n` held-out rows are of another mix by more than `DIFFER` and chance."""
     return apart(rows, heldout) > DIFFER + 1 / math.sqrt(n)
 
 

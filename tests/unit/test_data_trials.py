@@ -70,7 +70,7 @@ def test_a_mix_is_of_sources_and_labels() -> None:
     mix = shares([*rows, rows[0].replace(id="replayed", label=None)], rated=False)
     assert mix == {("s", "bad"): 0.25, ("s", "good"): 0.75} and shares(rows, rated=True) == {("s", ""): 1.0}
     half = {("s", "bad"): 0.5, ("s", "good"): 0.5}
-    assert apart(mix, half) == 0.25 and differ(mix, half, 100) and not differ(mix, half, 40)
+    assert apart(mix, half) == 0.25 and differ(mix, half, 100) and not differ(mix, half, 20)
     kept = in_shares(rows, half, rated=False)
     assert len(kept) == 40 and shares(kept, rated=False) == half
     assert surplus(half, mix) == ("bad of s", 0.5, 0.25)
