@@ -37,6 +37,7 @@ def choice(value: Choice) -> RenderableType:
         *absent,
         "",
         Text.assemble(("picked: ", "bold"), words.clean(f"{value.verdict.pick}. {value.verdict.because}")),
+        *([text(value.tried_on)] if value.tried_on else []),
         text(value.judged + (f" Fitted on all training rows: {value.final.value:.3f}." if value.final else "")),
         text(f"{value.id} in {words.seconds(value.seconds)}; next: {value.then}", "dim"),
     )

@@ -23,6 +23,7 @@ class Contest(Value):
     budget_s: float = Field(600.0, gt=0, description="seconds for everything; training gets what the cheap rows leave")
     answers: int = Field(10_000, ge=1, description="the cheapest is the cheapest to make and to ask so often")
     trial_share: float = Field(0.35, gt=0, lt=1, description="share of the training rows that chooses, not learned")
+    deals: int = Field(3, ge=1, le=9, description="times that the training rows are dealt for rows fitted in a moment")
     train_rows: int | None = Field(None, ge=20, description="at most so many training rows take part")
     bases: tuple[str, ...] = Field((), description="base models; (): the recipe's, and those of the catalogue here")
     ranks: tuple[int, ...] = Field((4, 16, 64), description="of LoRA")
@@ -69,6 +70,7 @@ class Entry(Value):
     entrant: Entrant
     plan: str
     report: str = Field(description="id of its report on the trial rows")
+    more: tuple[str, ...] = Field((), description="of its reports on the rows of the other deals, fitted anew for each")
     trial: Score
     cost: Cost
     run: str | None = Field(None, description="the training behind a tuned row")
@@ -100,6 +102,7 @@ class Choice(Value):
     entries: tuple[Entry, ...]
     absent: dict[str, str] = Field(default_factory=dict, description="who did not take part: why")
     verdict: Verdict
+    tried_on: str = Field("", description="which rows decided, and how far they stand for the held-out ones")
     judged: str = Field(description="what the held-out rows said of the pick, in a sentence")
     final: Score | None = Field(None, description="of the pick on the held-out rows, fitted on all training rows")
     final_report: str | None = Field(None, description="its report, which can be registered; None where it is tuned")
@@ -119,9 +122,9 @@ class Choice(Value):
         return next(entry for entry in self.entries if entry.entrant.name == name)
 
 
-def choice_id(recipe: Recipe, contest: Contest, dataset: str) -> str:
-    """The name of a tournament: by what was asked, so that asking again goes on with it."""
-    return f"ch-{digest([recipe.to_json(), contest.to_json(), dataset])[:12]}"
+def choice_id(recipe: Recipe, contest: Contest, dataset: str, trial: str) -> str:
+    """The name of a tournament: by what was asked and on which rows, so that asking again goes on with it."""
+    return f"ch-{digest([recipe.to_json(), contest.to_json(), dataset, trial])[:12]}"
 
 
 class Point(Value):

@@ -37,6 +37,7 @@ class Machine(Value):
     float32_flops: float = Field(description="measured rate of a matrix product, operations a second")
     bfloat16_flops: float = Field(description="the same in bfloat16; 0 where the processor has no instructions for it")
     compiler: str = Field("", description="the C compiler that can build the kernels of the fast decoder, if any")
+    pairs: bool = Field(False, description="whether its kernels do attention in bfloat16 too, which keeps no shares")
 
 
 class Knobs(Value):

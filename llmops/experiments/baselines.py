@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmops.core.dataset import Row
-from llmops.core.errors import LlmopsError, RequestError
-from llmops.experiments.linear import (
-    ARRAYS,
-    CARD,
-    KINDS,
-    Base,
-    Baseline,
-    Frozen,
-    Majority,
-    Tfidf,
-    WordList,
-    softmax,
-    vectorizers,
-)
-from llmops.store.files import read_json
+from llmops.core.errors import RequestError
+from llmops.experiments.linear import KINDS, Base, Baseline, FewShot, Frozen, Majority, Tfidf, WordList, softmax
+from llmops.experiments.parts import Vocabulary, read_parts, standards, vectorizers
 
 if TYPE_CHECKING:
     from llmops.lm.ports import Probe
 
-LARGEST_FILE_BYTES = 512 * 2**20
 # Five-fold cross-validation on 1,200 training rows of the four rated corpora: 0.689 at 0.3, 0.713 at 1, 0.719 at 3,
 # 0.721 at 10, 0.722 at 30.
 TFIDF_C = 10.0
@@ -41,32 +27,7 @@ FROZEN_C = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 def load(folder: Path) -> Baseline:
     """The baseline that was saved in `folder`; `LlmopsError` where a file is missing, damaged or not what it says."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as load_arrays
-
-    try:
-        for name in (CARD, ARRAYS):
-            if (folder / name).stat().st_size > LARGEST_FILE_BYTES:
-                raise ValueError(f"{name} is too large for a baseline")
-        card = read_json(folder / CARD)
-        arrays = load_arrays((folder / ARRAYS).read_bytes())
-        if not isinstance(card, dict) or card.get("kind") not in list(KINDS):
-            raise ValueError(f"{CARD} names no known kind")
-        kind: Any = KINDS[card.pop("kind")]
-        for name, entries in card.items():
-            if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-                raise ValueError(f"{name} is not a list of words")
-        lists = {name: tuple(entries) for name, entries in card.items()}
-        wanted = {field.name: field.type == "tuple[str, ...]" for field in fields(kind)}
-        if {**dict.fromkeys(arrays, False), **dict.fromkeys(lists, True)} != wanted:
-            raise ValueError(f"a {kind.kind} is not made of {', '.join(sorted([*lists, *arrays])) or 'nothing'}")
-        made: Baseline = kind(**lists, **arrays)
-        return made
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LlmopsError(
-            f"{folder} holds no sound baseline: {reason}", "restore it from a copy, or fit it again"
-        ) from error
+    return read_parts(folder, KINDS)
 
 
 def fit_majority(rows: Sequence[Row], labels: Sequence[str]) -> Baseline:
@@ -87,32 +48,18 @@ def fit_word_list(rows: Sequence[Row], labels: Sequence[str], words: Mapping[str
 
 def fit_tfidf(rows: Sequence[Row], labels: Sequence[str]) -> Baseline:
     """TF-IDF and logistic regression, one fixed strength of regularisation."""
-    vocabularies: list[tuple[str, ...]] = []
-    idfs: list[np.ndarray] = []
-    for vectorizer in vectorizers():
-        try:
-            vectorizer.fit(_texts(rows))
-        except ValueError:  # no text holds a word of two letters
-            vocabularies.append(())
-            continue
-        vocabularies.append(tuple(vectorizer.get_feature_names_out().tolist()))
-        idfs.append(vectorizer.idf_)
-    words, pieces = vocabularies
-    idf_V = np.concatenate([*idfs, np.zeros(0)])
-    blank = Tfidf(tuple(labels), np.zeros((len(idf_V), len(labels))), np.zeros(len(labels)), words, pieces, idf_V)
-    if not len(idf_V):
-        return Tfidf(tuple(labels), blank.weights_FK, fit_majority(rows, labels).bias_K, (), (), idf_V)
-    weights_FK, bias_K = _logistic(blank.features(_texts(rows), None), targets(rows, labels), TFIDF_C)
-    return Tfidf(tuple(labels), weights_FK, bias_K, words, pieces, idf_V)
+    found = Vocabulary.of(_texts(rows))
+    if not len(found):
+        return Tfidf(tuple(labels), np.zeros((0, len(labels))), fit_majority(rows, labels).bias_K, (), (), found.idf_V)
+    weights_FK, bias_K = _logistic(found.features(_texts(rows)), targets(rows, labels), TFIDF_C)
+    return Tfidf(tuple(labels), weights_FK, bias_K, found.words, found.pieces, found.idf_V)
 
 
 def fit_frozen(rows: Sequence[Row], labels: Sequence[str], probe: Probe) -> Baseline:
     """Logistic regression on the probe of the training rows; C by five-fold cross-validation within them."""
     targets_N = targets(rows, labels)
-    hidden_ND = np.asarray(probe.hidden_ND, dtype=float)
-    mean_D, scale_D = hidden_ND.mean(axis=0), hidden_ND.std(axis=0)
-    scale_D = np.where(scale_D > 1e-12, scale_D, 1.0)
-    features_ND = (hidden_ND - mean_D) / scale_D
+    mean_D, scale_D = standards(probe.hidden_ND)
+    features_ND = (np.asarray(probe.hidden_ND, dtype=float) - mean_D) / scale_D
     weights_FK, bias_K = _logistic(features_ND, targets_N, _best_c(features_ND, targets_N))
     return Frozen(tuple(labels), weights_FK, bias_K, mean_D, scale_D)
 
@@ -142,6 +89,13 @@ def fit_base(rows: Sequence[Row], labels: Sequence[str], probe: Probe) -> Baseli
     bounds = [(0.0, 1e3), *[(-1e4, 1e4)] * len(labels)]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000, "maxls": 50}).x
     return Base(tuple(labels), found[0] * np.eye(len(labels)), found[1:].copy())
+
+
+def fit_few_shot(rows: Sequence[Row], labels: Sequence[str], probe: Probe, shown: Sequence[Row]) -> Baseline:
+    """As `fit_base`, of rows that were probed behind the examples `shown`."""
+    base = fit_base(rows, labels, probe)
+    turns = [message.content for row in shown for message in row.messages if message.role != "system"]
+    return FewShot(base.labels, base.weights_FK, base.bias_K, tuple(turns))
 
 
 def cosine_pick(train_rows: Sequence[Row], rows: Sequence[Row], options: Sequence[Sequence[str]]) -> list[list[float]]:

@@ -19,14 +19,15 @@ class Part(NamedTuple):
 
     needs_base: bool
     about: str
+    quick: bool = False  # fitted in a moment to rows that were read once: tried on every deal
 
 
 KINDS: dict[Kind, Part] = {
-    "majority": Part(False, "the same answer for every text: the commonest label, or the mean rating"),
-    "word_list": Part(False, "the sum of a word list's values, against a threshold"),
-    "tfidf": Part(False, "TF-IDF with logistic regression, or with ridge for a rating"),
-    "frozen": Part(True, "a linear model on the frozen base's last hidden state"),
-    "nearest": Part(True, "the answers of the training rows whose hidden states are nearest"),
+    "majority": Part(False, "the same answer for every text: the commonest label, or the mean rating", quick=True),
+    "word_list": Part(False, "the sum of a word list's values, against a threshold", quick=True),
+    "tfidf": Part(False, "TF-IDF with logistic regression, or with ridge for a rating", quick=True),
+    "frozen": Part(True, "a linear model on the frozen base's last hidden state", quick=True),
+    "nearest": Part(True, "the answers of the training rows whose hidden states are nearest", quick=True),
     "zero_shot": Part(True, "the base asked as it is; of labels, scale and bias are fitted"),
     "few_shot": Part(True, "the same with some training rows before the question"),
     "tuned": Part(True, "the base trained: prompt tuning, LoRA at several ranks, the recipe's own method"),

@@ -6,8 +6,8 @@
     frozen      the standardised last hidden state of the frozen base at the end of the prompt
     nearest     the votes of the training rows whose hidden states are nearest, as logarithms
     base        the base's own log-probability of each label; only a scale and one bias a label are fitted
+    few_shot    the same, some training rows asked and answered before the question
 
-On disk a baseline is `baseline.json` (kind, labels, word lists) and `baseline.safetensors` (float64 arrays): no pickle.
 Axes: N texts, M training rows, F features, K labels, D hidden width, W words, V words and pieces of words.
 """
 
@@ -15,34 +15,28 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
-from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.dataset import Message, Role
+from llmops.core.errors import RequestError
 from llmops.core.report import SubjectKind
-from llmops.store.files import write_json, writing
+from llmops.experiments.parts import Parts, Vocabulary, unit_rows
 
 if TYPE_CHECKING:
     from llmops.lm.ports import Probe
 
-CARD = "baseline.json"
-ARRAYS = "baseline.safetensors"
-
 
 @dataclass(frozen=True, eq=False)
-class Baseline:
-    """The protocol and the formula that the five share. `needs_probe`: whether the base has to be asked first."""
+class Baseline(Parts):
+    """The protocol and the formula that all share."""
 
     labels: tuple[str, ...]
     weights_FK: np.ndarray
     bias_K: np.ndarray
-
-    kind: ClassVar[SubjectKind]
-    needs_probe: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where the parts do not fit each other."""
@@ -50,11 +44,6 @@ class Baseline:
             raise ValueError("it needs two or more different labels")
         self._check("weights_FK", (self._width(), len(self.labels)))
         self._check("bias_K", (len(self.labels),))
-
-    def _check(self, name: str, shape: tuple[int, ...]) -> None:
-        array = getattr(self, name)
-        if array.dtype != np.float64 or array.shape != shape or not np.isfinite(array).all():
-            raise ValueError(f"{name} is {array.dtype}{list(array.shape)}, not {list(shape)} finite float64 numbers")
 
     def _width(self) -> int:
         """F."""
@@ -64,30 +53,15 @@ class Baseline:
         """NF, dense or sparse."""
         raise AssertionError("each kind says its own")
 
+    def asked(self, prompt: Sequence[Message]) -> tuple[Message, ...]:
+        """What the base is asked for a row's prompt."""
+        return tuple(prompt)
+
     def probabilities(self, texts: Sequence[str], probe: Probe | None = None) -> np.ndarray:
         """Probability of each label for each text, NK; rows add up to 1. Some kinds read the texts, some the probe."""
         if self.needs_probe and probe is None:
             raise RequestError(f"{self.kind} needs the base's view of each text", "give it a probe of the same texts")
         return softmax(np.asarray(self.features(texts, probe) @ self.weights_FK + self.bias_K))
-
-    def _seen(self, array: np.ndarray, texts: Sequence[str], width: int) -> np.ndarray:
-        """What the base saw, as float64; `LlmopsError` where it is of another base or of other texts."""
-        if array.shape != (len(texts), width):
-            raise LlmopsError(
-                f"{self.kind} reads {width} numbers for each of {len(texts)} texts, not {list(array.shape)}",
-                "probe the same texts with the base that it was fitted on",
-            )
-        return np.asarray(array, dtype=float)
-
-    def save(self, folder: Path) -> None:
-        """Write `baseline.json` and `baseline.safetensors` into `folder`, which exists."""
-        from safetensors.numpy import save_file
-
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        arrays = {name: np.ascontiguousarray(part) for name, part in parts.items() if isinstance(part, np.ndarray)}
-        write_json(folder / CARD, {"kind": self.kind, **{n: list(p) for n, p in parts.items() if n not in arrays}})
-        with writing(folder / ARRAYS) as draft:
-            save_file(arrays, draft)
 
 
 class Majority(Baseline):
@@ -161,23 +135,11 @@ class Tfidf(Baseline):
         return len(self.words) + len(self.pieces)
 
     @cached_property
-    def _vectorizers(self) -> list[Any]:
-        """scikit-learn's own vectorizers, rebuilt from the lists, so that fitted and loaded compute the same."""
-        made, start = [], 0
-        for vectorizer, vocabulary in zip(vectorizers(), (self.words, self.pieces), strict=True):
-            if vocabulary:
-                vectorizer.set_params(vocabulary={word: index for index, word in enumerate(vocabulary)})
-                vectorizer.idf_ = self.idf_V[start : start + len(vocabulary)]
-                made.append(vectorizer)
-            start += len(vocabulary)
-        return made
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.words, self.pieces, self.idf_V)
 
     def features(self, texts: Sequence[str], probe: Probe | None) -> Any:
-        from scipy.sparse import csr_matrix, hstack
-
-        if not len(texts) or not self._width():
-            return csr_matrix((len(texts), self._width()))
-        return hstack([vectorizer.transform(texts) for vectorizer in self._vectorizers], format="csr")
+        return self._vocabulary.features(texts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +203,7 @@ class Nearest(Baseline):
 class Base(Baseline):
     """The base asked without training: its log-probability of each label, times one scale, plus one bias a label."""
 
-    kind = "base"
+    kind: ClassVar[SubjectKind] = "base"
     needs_probe = True
 
     def _width(self) -> int:
@@ -251,6 +213,26 @@ class Base(Baseline):
         return self._seen(cast("Probe", probe).logprobs_NK, texts, self._width())
 
 
+@dataclass(frozen=True, eq=False)
+class FewShot(Base):
+    """The base behind examples: a question and its answer in turn, between the system prompt and the question."""
+
+    turns: tuple[str, ...]
+
+    kind = "few_shot"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.turns or len(self.turns) % 2:
+            raise ValueError("an example is a question and an answer")
+
+    def asked(self, prompt: Sequence[Message]) -> tuple[Message, ...]:
+        system = [message for message in prompt if message.role == "system"]
+        roles: tuple[Role, ...] = ("user", "assistant")
+        shown = [Message(role=roles[place % 2], content=turn) for place, turn in enumerate(self.turns)]
+        return (*system, *shown, *(message for message in prompt if message.role != "system"))
+
+
 KINDS: dict[str, type[Baseline]] = {
     "majority": Majority,
     "word_list": WordList,
@@ -258,6 +240,7 @@ KINDS: dict[str, type[Baseline]] = {
     "frozen": Frozen,
     "nearest": Nearest,
     "base": Base,
+    "few_shot": FewShot,
 }
 
 
@@ -267,21 +250,8 @@ def softmax(logits_NK: np.ndarray) -> np.ndarray:
     return cast(np.ndarray, shifted_NK / shifted_NK.sum(axis=1, keepdims=True))
 
 
-def unit_rows(states_ND: np.ndarray) -> np.ndarray:
-    """Each row at length 1; a row of zeros stays."""
-    return np.asarray(states_ND / np.maximum(np.linalg.norm(states_ND, axis=1, keepdims=True), 1e-12))
-
-
 def votes(alike_NM: np.ndarray, sides_M: np.ndarray, neighbours: int, labels: int) -> np.ndarray:
     """Logarithm of the share of each label among the most alike rows, NK; half a vote each keeps shares above 0."""
     nearest_Nk = np.argpartition(-alike_NM, neighbours - 1, axis=1)[:, :neighbours]
     counts_NK = np.eye(labels)[sides_M[nearest_Nk]].sum(axis=1)
     return np.asarray(np.log((counts_NK + 0.5) / (neighbours + 0.5 * labels)))
-
-
-def vectorizers() -> tuple[Any, Any]:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
-    return words, pieces

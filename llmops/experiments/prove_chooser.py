@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from llmops.core.choice import Cost
 from llmops.core.proof import CheckResult, Size, caught
-from llmops.experiments.choose import Rival, choose, rows_needed
+from llmops.experiments.choose import Rival, behind, choose, not_worse, rows_needed
 from llmops.experiments.forecast import Curve, band, expected, laws, outlook
 from llmops.store.workspace import Workspace
 
@@ -29,6 +30,10 @@ def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
     yield tied(size)
     yield much_worse(size)
     yield caught("a pick by the plain maximum", int(not tied(size, plain_maximum).passed), 1)
+    yield tied(size, by_rule, dealt)
+    yield caught("deals pooled without pairing", int(not tied(size, pooled, dealt).passed), 1)
+    yield unnoticed(size)
+    yield caught("a pick by plain seconds", int(not unnoticed(size, plain_seconds).passed), 1)
     yield covers(size)
     yield caught("a band without the luck of a draw", int(not covers(size, without_luck).passed), 1)
     yield no_law(size)
@@ -44,12 +49,41 @@ def plain_maximum(rivals: Sequence[Rival]) -> str:
     return max(rivals, key=lambda rival: float(rival.marks_N.mean())).name
 
 
-def tied(size: Size, picker: Picker = by_rule) -> CheckResult:
+def plain_seconds(rivals: Sequence[Rival]) -> str:
+    """The planted fault: the cheapest that is not worse, be it by microseconds."""
+    able = [rival for rival, gap in zip(rivals, behind(rivals), strict=True) if not_worse(gap, MARGIN)]
+    return min(able, key=lambda rival: rival.cost.total_s(10_000)).name
+
+
+def pooled(rivals: Sequence[Rival]) -> str:
+    """The planted fault: a row that was not tried on a deal counts as it was on average elsewhere."""
+    filled = [
+        replace(one, marks_N=np.where(np.isnan(one.marks_N), np.nanmean(one.marks_N), one.marks_N)) for one in rivals
+    ]
+    return by_rule(filled)
+
+
+def dealt(rivals: Sequence[Rival]) -> Sequence[Rival]:
+    """Only the two cheapest are tried on all three deals; in the later two a third of what was right is not."""
+    later_N = np.arange(len(rivals[0].marks_N)) >= 200
+    hard_N = np.where(later_N & (np.arange(len(later_N)) % 3 == 0), 0.0, 1.0)
+    unseen_N = np.where(later_N, np.nan, 1.0)
+    return [replace(one, marks_N=one.marks_N * (hard_N if place < 2 else unseen_N)) for place, one in enumerate(rivals)]
+
+
+def as_they_are(rivals: Sequence[Rival]) -> Sequence[Rival]:
+    """Everybody tried on every row of data."""
+    return rivals
+
+
+def tied(
+    size: Size, picker: Picker = by_rule, deal: Callable[[Sequence[Rival]], Sequence[Rival]] = as_they_are
+) -> CheckResult:
     """A cheap row that is as good as the best is picked, whatever the number of rows of data."""
     chance, number = np.random.default_rng(1), TOURNAMENTS[size]
-    found = sum(picker(tournament(chance, 600, cheapest_behind=0.0)) == "cheap" for _ in range(number))
+    found = sum(picker(deal(tournament(chance, 600, cheapest_behind=0.0))) == "cheap" for _ in range(number))
     return CheckResult(
-        name="a tied cheaper row is picked",
+        name="a tied cheaper row is picked" + (", in deals" if deal is dealt else ""),
         found=found,
         of=number,
         goal="at least 95 %",
@@ -66,12 +100,32 @@ def much_worse(size: Size) -> CheckResult:
     return caught("a row worse by two margins", number - wrong, number, note=f"on {n:,} rows of data")
 
 
+def unnoticed(size: Size, picker: Picker = by_rule) -> CheckResult:
+    """Of two rows that both cost next to nothing, the one that is two points better is picked, surely so or not."""
+    chance, number = np.random.default_rng(5), TOURNAMENTS[size]
+    found = 0
+    for _ in range(number):
+        constant, linear, *dear = tournament(chance, 600, 2 * MARGIN)
+        nothing = Cost(training_s=0.001, thousand_s=0.0, latency_s=0.0, memory_bytes=100)
+        little = Cost(training_s=0.5, thousand_s=0.25, latency_s=0.001, memory_bytes=10_000_000)
+        rivals = [replace(constant, cost=nothing), replace(linear, cost=little), *dear]
+        found += picker(rivals) == linear.name
+    return CheckResult(
+        name="a cost that nobody would notice is no reason",
+        found=found,
+        of=number,
+        goal="at least 90 %",
+        passed=found >= 0.9 * number,
+        note=f"the better of two cheap rows in {found / number:.1%} of tournaments",
+    )
+
+
 def tournament(chance: np.random.Generator, n: int, cheapest_behind: float) -> list[Rival]:
     """Rows of a tournament: one cheap, the others dearer; two of these are as good as the best, the rest fall off."""
     base_N = chance.random(n) < RIGHT
-    behind = [cheapest_behind, 0.0, 0.0, 0.0, *np.linspace(0.02, 0.3, RIVALS - 4)]
+    gaps = [cheapest_behind, 0.0, 0.0, 0.0, *np.linspace(0.02, 0.3, RIVALS - 4)]
     rivals = []
-    for place, gap in enumerate(behind):
+    for place, gap in enumerate(gaps):
         lost_N = base_N & (chance.random(n) < (CHANGED / 2 + gap) / RIGHT)
         won_N = ~base_N & (chance.random(n) < CHANGED / 2 / (1 - RIGHT))
         cost = Cost(training_s=1.0 + 50 * place, thousand_s=0.1 + place, latency_s=0.01, memory_bytes=1000)

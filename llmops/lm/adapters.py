@@ -15,6 +15,8 @@ from llmops.core.errors import LlmopsError
 from llmops.core.method import FullTuning, LoRA, LowRank, PromptTuning
 from llmops.core.plan import Knobs
 from llmops.lm.base import check_folder, load_tokenizer, load_weights
+from llmops.lm.fast import FAMILIES
+from llmops.lm.mapped import in_precision, map_weights
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -166,6 +168,31 @@ def load_tuned(base: Path, folder: Path, precision: str = "float32", device: str
     if (folder / CONFIG).is_file():
         return load_adapter(load_weights(base, precision, device), folder)
     return load_weights(folder, precision, device)
+
+
+def load_in_place(base: Path, tuned: Path | None, precision: str, device: str) -> Any:
+    """A base, or what was tuned from it, to read only: on a CPU its weights stay in their file (`mapped.py`)."""
+    if device != "cpu" or (tuned and not _starts_beside(tuned)):
+        return load_tuned(base, tuned, precision, device) if tuned else load_weights(base, precision, device)
+    adapter = tuned if tuned and (tuned / CONFIG).is_file() else None
+    folder = base if adapter or not tuned else tuned
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if family in FAMILIES:  # of others, transformers may know weights that keep their precision
+        weights = in_precision(map_weights(load_weights(folder, "auto"), folder), precision)
+    else:
+        weights = map_weights(load_weights(folder, precision), folder)
+    return load_adapter(weights, adapter) if adapter else weights
+
+
+def _starts_beside(tuned: Path) -> bool:
+    """Whether PEFT leaves the base as it is when it loads: some starts of an adapter are first taken out of it."""
+    if not (tuned / CONFIG).is_file():
+        return True
+    return json.loads((tuned / CONFIG).read_text(encoding="utf-8")).get("init_lora_weights", True) in (
+        True,
+        False,
+        None,
+    )
 
 
 def load_adapter(weights: Any, folder: Path) -> Any:

@@ -221,12 +221,21 @@ def _splitting_rule(tokenizer: Json) -> str:
     kinds = tuple(step.get("type") for step in steps)
     last = steps[-1]
     plain = last.get("type") == "ByteLevel" and last.get("use_regex", True) and not last.get("add_prefix_space", True)
-    if tokenizer["model"].get("type") == "BPE" and not tokenizer.get("normalizer") and plain:
+    if _changes_text(tokenizer.get("normalizer")):
+        raise LlmopsError("GGUF has no place for what this tokenizer's normalizer does to a text.", HOW_ELSE)
+    if tokenizer["model"].get("type") == "BPE" and plain:
         if kinds == ("ByteLevel",):
             return "gpt-2"
         if kinds == ("Digits", "ByteLevel") and steps[0].get("individual_digits"):
             return "smollm"
     raise LlmopsError(f"GGUF has no name for this tokenizer's splitting rule ({kinds}).", HOW_ELSE)
+
+
+def _changes_text(normalizer: Json | None) -> bool:
+    """Whether a normalizer does anything. Out of a GGUF transformers 5.17 makes a sequence of none, 5.23 none."""
+    if normalizer and normalizer.get("type") == "Sequence":
+        return any(_changes_text(step) for step in normalizer.get("normalizers", ()))
+    return bool(normalizer)
 
 
 def _add_sentencepiece_tokens(writer: gguf.GGUFWriter, tokenizer: Json, vocab_size: int) -> None:

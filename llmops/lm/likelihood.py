@@ -16,6 +16,7 @@ from llmops.lm.pack import hidden_states, pack_rows, pack_tokens, remember, shar
 if TYPE_CHECKING:
     import torch
 
+SPARING_TOKENS = 512  # of so many in all, weights may come from their file with each pack: 3 % of its time
 KNOWN_TOKENS = 16  # a shorter beginning is not worth a pass of its own
 
 
@@ -27,11 +28,12 @@ class End(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A pack that was gone through: its rows, where the tokens of each stand, and the hidden states TD."""
+    """A pack that was gone through: its rows, where their tokens stand, the hidden states TD; whether sparingly."""
 
     rows: Sequence[int]
     paths: Sequence[Sequence[int]]
     hidden_TD: torch.Tensor
+    sparing: bool
 
 
 def passes(weights: Any, rows: Sequence[list[int]], device: str) -> Iterator[Seen]:
@@ -39,13 +41,18 @@ def passes(weights: Any, rows: Sequence[list[int]], device: str) -> Iterator[See
     import torch
 
     most = pack_tokens(device)
-    beginning = _beginning(rows, most)
+    beginning, sparing = _beginning(rows, most), spares(rows)
     with torch.inference_mode():
-        known = remember(weights, beginning)
+        known = remember(weights, beginning, sparing)
     for pack in pack_rows(rows, most, beginning=beginning):
         with torch.inference_mode():
-            hidden_TD = hidden_states(weights, pack, device, known)
-        yield Seen(pack.rows, pack.paths, hidden_TD)
+            hidden_TD = hidden_states(weights, pack, device, known, sparing)
+        yield Seen(pack.rows, pack.paths, hidden_TD, sparing)
+
+
+def spares(rows: Sequence[Sequence[int]]) -> bool:
+    """Whether to hold few weights at a time, where they lie in a file."""
+    return sum(map(len, rows)) >= SPARING_TOKENS
 
 
 def _beginning(rows: Sequence[list[int]], most: int) -> list[int]:
@@ -81,15 +88,13 @@ def end_logprobs(weights: Any, ends: Sequence[End], device: str, track: Track, w
                 (path[len(ends[row].context) - 1 :], ends[row].target)
                 for row, path in zip(seen.rows, seen.paths, strict=True)
             ]
-            yield from zip(seen.rows, _sums(weights, seen.hidden_TD, parts), strict=True)
+            yield from zip(seen.rows, _sums(weights, seen, parts), strict=True)
 
     found = dict(track(scored(), what, len(ends)))
     return [found[place] for place in range(len(ends))]
 
 
-def _sums(
-    weights: Any, hidden_TD: torch.Tensor, parts: Sequence[tuple[Sequence[int], Sequence[int]]]
-) -> Sequence[float]:
+def _sums(weights: Any, seen: Seen, parts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[float]:
     """For each (places, targets), the sum of log p(target | the state at its place). Places met twice count once."""
     import numpy as np
     import torch
@@ -102,12 +107,13 @@ def _sums(
     states_U, of_state_N = np.unique(places, return_inverse=True)
     order = np.argsort(of_state_N, kind="stable")
     with torch.inference_mode():
-        at = hidden_TD.device
+        at = seen.hidden_TD.device
         nats_N = shared_logprobs(
             weights,
-            hidden_TD[torch.from_numpy(states_U).to(at)],
+            seen.hidden_TD[torch.from_numpy(states_U).to(at)],
             torch.from_numpy(of_state_N[order]).to(at),
             torch.from_numpy(targets[order]).to(at),
+            seen.sparing,
         )
     back = np.empty(len(order))
     back[order] = nats_N.double().cpu().numpy()

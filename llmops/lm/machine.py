@@ -26,7 +26,7 @@ def look(device: str | None = None) -> Machine:
     import psutil
     import torch
 
-    from llmops.lm.fast.kernels import working_compiler
+    from llmops.lm.fast.kernels import multiplies_pairs, working_compiler
 
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen.startswith("cuda") and int(chosen.partition(":")[2] or 0) >= torch.cuda.device_count():
@@ -44,6 +44,7 @@ def look(device: str | None = None) -> Machine:
         float32_flops=measure_flops("float32", chosen),
         bfloat16_flops=measure_flops("bfloat16", chosen) if has_fast_bfloat16(chosen) else 0.0,
         compiler=working_compiler(),
+        pairs=multiplies_pairs(),
     )
 
 

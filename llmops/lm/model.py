@@ -15,8 +15,8 @@ from llmops.core.dataset import Message
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Sampling
 from llmops.core.views import TokenView
-from llmops.lm.adapters import load_tuned
-from llmops.lm.base import load_tokenizer, load_weights
+from llmops.lm.adapters import load_in_place
+from llmops.lm.base import load_tokenizer
 from llmops.lm.fast import best_decoder, equip
 from llmops.lm.lessons import window_sizes
 from llmops.lm.likelihood import End, end_logprobs, last_states
@@ -48,8 +48,7 @@ class LocalModel:
         import torch
 
         torch.set_num_threads(threads)
-        weights = load_tuned(base, tuned, precision, device) if tuned else load_weights(base, precision, device)
-        equip(weights, best_decoder())
+        weights = equip(load_in_place(base, tuned, precision, device), best_decoder())
         bare = (lambda: cls.open(base, None, precision, device, template, threads)) if tuned else None
         return cls(weights, Renderer(load_tokenizer(base), template), device, bare)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmops.lm.fast import fast_decoder
+from llmops.lm.fast import fast_decoder, fast_head
 from llmops.lm.padded import padded_states
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 HEAD_STATES = 256  # at most so many at once: 256 states of 49,152 logits are 50 MB in float32
-PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
+PACK_TOKENS = {"cpu": 1536, "cuda": 16384}
 
 
 def pack_tokens(device: str) -> int:
     """How many tokens go into one pack at most: fewer read the weights more often, more hold more in memory.
 
-    On 2 cores a pack costs about 0.03 s and 1.3 ms a token (SmolLM2-135M in bfloat16, recipes/LOG.md).
+    SmolLM2-135M in bfloat16 keeps 0.35 MB a token; packs of 2,048 save 1 % of the time of 1,536 (recipes/LOG.md).
     """
     return PACK_TOKENS["cuda" if device.startswith("cuda") else "cpu"]
 
@@ -123,20 +123,23 @@ def mask_of(pack: Pack, dtype: torch.dtype, device: str, window: int = 0) -> tor
     return mask_TT[None, None].to(device)
 
 
-def remember(model: Any, beginning: Sequence[int]) -> Known | None:
+def remember(model: Any, beginning: Sequence[int], sparing: bool = False) -> Known | None:
     """Go through a beginning once, for `hidden_states` of packs that start with it; None where there is no need or way.
 
     Only the fast decoder keeps keys and values; without it each pack goes through its own beginning.
     """
     fast = None if hasattr(model, "prompt_encoder") or not beginning else fast_decoder(inner_of(model))
-    return fast.remember(beginning) if fast else None
+    return fast.remember(beginning, sparing) if fast else None
 
 
-def hidden_states(model: Any, pack: Pack, device: str, known: Known | None = None) -> torch.Tensor:
+def hidden_states(
+    model: Any, pack: Pack, device: str, known: Known | None = None, sparing: bool = False
+) -> torch.Tensor:
     """Last hidden states (after the final norm) of a pack, TD. `model` may carry a PEFT adapter.
 
     By the fast decoder where the model has one (`lm/fast`), else by transformers' own forward pass. With `known`, the
-    pack's beginning, there is no gradient.
+    pack's beginning, or `sparing`, there is no gradient. A sparing pass lets weights that lie in a file go, layer by
+    layer.
     """
     import torch
 
@@ -146,8 +149,8 @@ def hidden_states(model: Any, pack: Pack, device: str, known: Known | None = Non
     if device.startswith("cuda"):
         return padded_states(inner, pack, device)
     if (fast := fast_decoder(inner)) is not None:
-        if known is not None:
-            return fast.after(known, pack.ids, pack.positions, pack.paths)
+        if known is not None or sparing:
+            return fast.after(known, pack.ids, pack.positions, pack.paths, sparing)
         return fast(pack.ids, pack.positions, pack.paths or [range(len(pack.ids))])
     return inner.get_decoder()(
         input_ids=torch.tensor([pack.ids], device=device),
@@ -200,13 +203,13 @@ def token_logprobs(model: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor)
     """
     import torch
 
-    if (fast := fast_decoder(inner_of(model))) is not None:
+    if (fast := fast_head(inner_of(model))) is not None:
         return fast.token_logprobs(hidden_ND, targets_N)
     return -torch.nn.functional.cross_entropy(logits_of(model, hidden_ND), targets_N, reduction="none")
 
 
 def shared_logprobs(
-    model: Any, hidden_UD: torch.Tensor, places_N: torch.Tensor, targets_N: torch.Tensor
+    model: Any, hidden_UD: torch.Tensor, places_N: torch.Tensor, targets_N: torch.Tensor, sparing: bool = False
 ) -> torch.Tensor:
     """log p(target) in nats, float32, N, where target n stands behind hidden state `places_N[n]` of U. No gradient.
 
@@ -214,8 +217,8 @@ def shared_logprobs(
     """
     import torch
 
-    if (fast := fast_decoder(inner_of(model))) is not None:
-        return fast.shared_logprobs(hidden_UD, places_N, targets_N)
+    if (fast := fast_head(inner_of(model))) is not None:
+        return fast.shared_logprobs(hidden_UD, places_N, targets_N, sparing)
     found = []
     for start in range(0, len(hidden_UD), HEAD_STATES):
         logits_UV = logits_of(model, hidden_UD[start : start + HEAD_STATES])

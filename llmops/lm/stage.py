@@ -126,14 +126,17 @@ def merged_and_back(base: Path, tuned: Path, renderer: Renderer) -> LocalSpeaker
 
 
 def rounded(speaker: LocalSpeaker, kind: Weights) -> LocalSpeaker:
-    """The same speaker, whose matrices went to `kind` and back: what that form costs weights that are right."""
+    """The same speaker, whose matrices went to `kind` and back: what that form costs weights that are right.
+
+    The matrices are exchanged, not written to: they may lie in a file (`mapped.py`).
+    """
     import torch
     from gguf.quants import dequantize, quantize
 
     from llmops.lm.gguf import weight_type
 
-    with torch.no_grad():
-        for name, weight in speaker.model.weights.named_parameters():
-            type_ = weight_type(name, weight.shape, kind)
-            weight.copy_(torch.from_numpy(dequantize(quantize(weight.numpy(), type_), type_)))
+    for name, weight in speaker.model.weights.named_parameters():
+        type_ = weight_type(name, weight.shape, kind)
+        weight.data = torch.from_numpy(dequantize(quantize(weight.numpy(), type_), type_))
+    equip(speaker.model.weights, best_decoder())
     return speaker

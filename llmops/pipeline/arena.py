@@ -23,6 +23,7 @@ from llmops.pipeline.views import Seen, View, asker, held_bytes, one_by_one
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    from llmops.experiments.parts import Parts
     from llmops.lm.ports import Probe
 
 CALIBRATED_ON = 200  # rows: what a few-shot prompt's scale and biases are fitted on
@@ -35,8 +36,13 @@ class Fitted:
 
     answers: Callable[[Sequence[Row]], tuple[Any, float]]  # probabilities NK or numbers N, and the base's seconds
     training_s: float
-    own_bytes: int
+    parts: Parts | None  # None: the base asked as it is
     shown: tuple[Row, ...] = ()
+
+    @property
+    def own_bytes(self) -> int:
+        """The bytes of its own numbers and words."""
+        return bytes_of(vars(self.parts)) if self.parts else 0
 
 
 @dataclass
@@ -50,6 +56,7 @@ class Arena:
     at: Workspace
     wishes: Wishes
     bases: tuple[str, ...]
+    deals: tuple[DatasetManifest, ...] = ()  # besides `trial`
     views: dict[str, View] = field(default_factory=dict)
     known: dict[str, dict[str, Seen]] = field(default_factory=dict)  # by base: what was read, for whichever plan
     fitted: dict[str, Fitted] = field(default_factory=dict)
@@ -87,6 +94,8 @@ class Arena:
 
     def play(self, entrant: Entrant) -> Entry:
         """Make a row that needs no training of a model, and measure it on the trial rows."""
+        from llmops.experiments.entrants import KINDS
+
         made = self.fitted[entrant.name] = self.fit(entrant)
         view, n = self.view(entrant.base), len(self.trial_rows)
         report, seconds = self.grade(entrant, made, heldout=False)
@@ -98,7 +107,13 @@ class Arena:
         else:
             latency_s = one_by_one(lambda row: made.answers([row]), self.trial_rows)
         cost = Cost(training_s=made.training_s, thousand_s=1000 * seconds / n, latency_s=latency_s, memory_bytes=held)
-        return Entry(entrant=entrant, plan=view.plan.id, report=report.id, trial=report.main, cost=cost)
+        more = tuple(self._again(entrant, deal) for deal in self.deals if KINDS[entrant.kind].quick)
+        return Entry(entrant=entrant, plan=view.plan.id, report=report.id, more=more, trial=report.main, cost=cost)
+
+    def _again(self, entrant: Entrant, deal: DatasetManifest) -> str:
+        """The report of a row that was fitted to and tried on another deal of the training rows."""
+        other = replace(self, trial=deal, deals=(), fitted={})
+        return other.grade(entrant, other.fit(entrant), heldout=False)[0].id
 
     def judge(self, entry: Entry) -> Entry:
         """The entry with what the held-out rows say of it."""
@@ -110,10 +125,11 @@ class Arena:
             report, _ = self.grade(entry.entrant, made, heldout=True)
         return entry.replace(heldout=report.main, heldout_report=report.id)
 
-    def on_all_rows(self, entrant: Entrant) -> EvalReport:
-        """The report of a row fitted on all training rows, on the held-out rows: what `register` keeps."""
+    def on_all_rows(self, entrant: Entrant) -> tuple[EvalReport, Parts | None]:
+        """(the report on the held-out rows of a row fitted on all training rows, its parts): what `register` keeps."""
         whole = replace(self, trial=self.manifest, views={}, fitted={})
-        return whole.grade(entrant, whole.fit(entrant), heldout=True)[0]
+        made = whole.fit(entrant)
+        return whole.grade(entrant, made, heldout=True)[0], made.parts
 
     def fit(self, entrant: Entrant) -> Fitted:
         """Make a row from the rows to learn from."""
@@ -140,7 +156,7 @@ class Arena:
             "frozen": lambda: baselines.fit_frozen(rows, labels, cast("Probe", probe)),
             "nearest": lambda: fit_nearest(rows, labels, cast("Probe", probe)),
             "zero_shot": lambda: baselines.fit_base(rows, labels, cast("Probe", probe)),
-            "few_shot": lambda: baselines.fit_base(rows, labels, cast("Probe", probe)),
+            "few_shot": lambda: baselines.fit_few_shot(rows, labels, cast("Probe", probe), shown),
         }
         began = time.perf_counter()
         made = fits[entrant.kind]()
@@ -150,7 +166,7 @@ class Arena:
             seen, seconds = self._seen(entrant, asked, shown)
             return made.probabilities([row.text for row in asked], seen), seconds
 
-        return Fitted(answers, read_s + fit_s, bytes_of(vars(made)), shown)
+        return Fitted(answers, read_s + fit_s, made, shown)
 
     def _seen(self, entrant: Entrant, rows: Sequence[Row], shown: Sequence[Row]) -> tuple[Probe | None, float]:
         if entrant.base is None:
@@ -159,29 +175,22 @@ class Arena:
 
     def _fit_numbers(self, entrant: Entrant) -> Fitted:
         from llmops.experiments.entrants import examples
-        from llmops.experiments.nearest import STATES
-        from llmops.experiments.ratings import CHEAP
+        from llmops.experiments.ratings import fit_rater
 
         rows = self.learn_rows
-        ratings_M, texts = np.array([float(str(row.label)) for row in rows]), [row.text for row in rows]
         shown = tuple(examples(rows, self.contest.shots)) if entrant.kind == "few_shot" else ()
         if entrant.kind in ("zero_shot", "few_shot"):
-            return Fitted(lambda asked: (None, 0.0), 0.0, 0, shown)
+            return Fitted(lambda asked: (None, 0.0), 0.0, None, shown)
         probe, read_s = self._seen(entrant, rows, ())
         began = time.perf_counter()
-        if probe is None:
-            tell = CHEAP["mean" if entrant.kind == "majority" else "tfidf"](texts, ratings_M)
-            fit_s, own = time.perf_counter() - began, bytes_of({"texts": texts})
-            return Fitted(lambda asked: (tell([row.text for row in asked]), 0.0), fit_s, own)
-        tell_of_states = STATES[entrant.kind](probe.hidden_ND, ratings_M)
+        made = fit_rater(subject_kind(entrant, self.recipe.task), rows, probe)
         fit_s = time.perf_counter() - began
 
         def answers(asked: Sequence[Row]) -> tuple[Any, float]:
             seen, seconds = self._seen(entrant, asked, ())
-            assert seen is not None
-            return tell_of_states(seen.hidden_ND), seconds
+            return made.numbers([row.text for row in asked], seen), seconds
 
-        return Fitted(answers, read_s + fit_s, probe.hidden_ND.nbytes)
+        return Fitted(answers, read_s + fit_s, made)
 
     def grade(self, entrant: Entrant, made: Fitted, heldout: bool) -> tuple[EvalReport, float]:
         """(the report of a row that was fitted, the seconds that all its answers took), stored."""

@@ -33,7 +33,7 @@ def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: 
     Everything is stored as it is made: asked again, an interrupted tournament goes on, and a finished one is shown.
     Raises `RequestError` for a task without one right answer to a row.
     """
-    from llmops.data.part import trial_set
+    from llmops.data.part import trial_sets, tried_on
 
     if not isinstance(recipe.task, Classify | Rate):
         raise RequestError(
@@ -41,22 +41,22 @@ def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: 
         )
     began = time.perf_counter()
     manifest = prepare(recipe, at)
-    notes = Notes(at.root / FOLDER / choice_id(recipe, contest, manifest.id))
+    deals = trial_sets(manifest, contest.trial_share, contest.train_rows, recipe.data.leaks, at, contest.deals)
+    trial = deals[0]
+    notes = Notes(at.root / FOLDER / choice_id(recipe, contest, manifest.id, trial.id))
     if (done := notes.result()) is not None:
         at.world.say(f"{done.id} was held before; remove {notes.folder} to hold it anew")
         return done
-    trial = trial_set(manifest, contest.trial_share, contest.train_rows, recipe.data.leaks, at)
-    at.world.say(
-        f"tournament {notes.folder.name}: {trial.rows_train:,} rows to learn, {trial.rows_heldout:,} to try on"
-    )
+    told = tried_on(manifest, deals, at)
+    at.world.say(f"tournament {notes.folder.name}: {trial.rows_train:,} rows to learn from; {told}")
     say_power(trial, at)
     bases = contest.bases or at_hand(recipe)
-    arena = Arena(recipe, contest, manifest, trial, at, wishes, bases)
+    arena = Arena(recipe, contest, manifest, trial, at, wishes, bases, tuple(deals[1:]))
     entries, absent = _play(arena, notes, began)
     verdict = pick(entries, arena)
     judged = [_judged(entry, arena, notes, verdict) for entry in at.world.track(entries, "judging on held-out rows")]
-    choice = _choice(arena, notes, judged, absent, verdict).replace(seconds=notes.spent_s(began))
-    return notes.finish(choice)
+    choice = _choice(arena, notes, judged, absent, verdict)
+    return notes.finish(choice.replace(tried_on=told, seconds=notes.spent_s(began)))
 
 
 def at_hand(recipe: Recipe) -> tuple[str, ...]:
@@ -103,16 +103,21 @@ def unit_of(metric: str) -> str:
 
 
 def _rivals(entries: Sequence[Entry], at: Workspace, heldout: bool = False) -> list[Rival]:
+    """The marks of each entry, more is better; none (nan) on rows of a deal in which it was not tried."""
     from llmops.experiments.choose import Rival
 
-    found = []
+    marks: list[dict[str, float]] = []
     for entry in entries:
-        report = at.get(EvalReport, (entry.heldout_report if heldout else entry.report) or "")
-        metric = report.suite.measures[0]
+        names = [entry.heldout_report or ""] if heldout else [entry.report, *entry.more]
+        reports = [at.get(EvalReport, name) for name in names]
+        metric = reports[0].suite.measures[0]
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-        marks = {answer.row: sign * answer.marks[metric] for answer in report.answers}
-        found.append(Rival(entry.entrant.name, np.array([marks[row] for row in sorted(marks)]), entry.cost))
-    return found
+        marks.append({answer.row: sign * answer.marks[metric] for report in reports for answer in report.answers})
+    rows = sorted({row for some in marks for row in some})
+    return [
+        Rival(entry.entrant.name, np.array([some.get(row, np.nan) for row in rows]), entry.cost)
+        for entry, some in zip(entries, marks, strict=True)
+    ]
 
 
 def _judged(entry: Entry, arena: Arena, notes: Notes, verdict: Verdict) -> Entry:
@@ -131,7 +136,9 @@ def _choice(arena: Arena, notes: Notes, entries: Sequence[Entry], absent: dict[s
     from llmops.experiments.pareto import frontier
 
     pick = next(entry.entrant for entry in entries if entry.entrant.name == verdict.pick)
-    final = arena.on_all_rows(pick) if pick.method is None else None
+    final, parts = arena.on_all_rows(pick) if pick.method is None else (None, None)
+    if parts is not None:
+        notes.keep_parts(parts)
     gaps = behind(_rivals(entries, arena.at))
     ahead = frontier(entries, arena.contest.answers)
     rows = tuple(
@@ -149,7 +156,7 @@ def _choice(arena: Arena, notes: Notes, entries: Sequence[Entry], absent: dict[s
         judged=_verdict_of_heldout(rows, verdict, arena),
         final=final.main if final else None,
         final_report=final.id if final else None,
-        then=_then(pick, final.id if final else "", arena.recipe),
+        then=_then(pick, final.id if parts and final else None, arena.recipe),
         seconds=0.0,
     )
 
@@ -172,12 +179,13 @@ def _verdict_of_heldout(entries: Sequence[Entry], verdict: Verdict, arena: Arena
     )
 
 
-def _then(pick: Entrant, final: str, recipe: Recipe) -> str:
-    """The command that goes on with the winner: trained on all rows, or kept as it is."""
+def _then(pick: Entrant, final: str | None, recipe: Recipe) -> str:
+    """The command that goes on with the winner: kept as it is, trained on all rows, or the base asked as it is."""
     method = pick.method
+    if final is not None:
+        return f"llmops register {final}"
     if method is None:
-        keeps = isinstance(recipe.task, Classify) and pick.kind != "few_shot"  # what `register` can fit again
-        return f"llmops {'register' if keeps else 'show'} {final}"
+        return f"llmops serve {pick.base}"
     knobs = (f"method.{name}={value}" for name, value in method if name != "kind" and value is not None)
     sets = [f"method.kind={method.kind}", *knobs]
     sets += [f"base={pick.base}"] if pick.base != recipe.base else []

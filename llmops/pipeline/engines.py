@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmops.core.plan import Plan
 from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion
+from llmops.pipeline.subjects import STATE_ONLY
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -194,26 +195,35 @@ def _cheap(version: ModelVersion, plan: Plan, ref: str, at: Workspace) -> Served
     """A cheap version: everything it needs is loaded once, here."""
     from llmops.data.mapping import ask
     from llmops.experiments.baselines import load as load_baseline
+    from llmops.experiments.raters import load_rater
     from llmops.planning.bases import open_model
     from llmops.registry.register import verify
     from llmops.serving.classify import CheapLabels
-    from llmops.serving.engine import ClassifierEngine
+    from llmops.serving.engine import ClassifierEngine, RaterEngine
     from llmops.serving.roster import Served
 
     verify(at, version)
-    task, baseline = plan.recipe.task, load_baseline(at.version_folder(version.ref))
-    assert isinstance(task, Classify)
+    task, folder, names = plan.recipe.task, at.version_folder(version.ref), aliases(version, ref, at)
+    opening = ask(task, "")[:-1]
+    if not isinstance(task, Classify):
+        rater = load_rater(folder)
+        reader = open_model(plan, None, at.world) if rater.needs_probe else None
+
+        def number(text: str) -> float:
+            return float(rater.numbers([text], reader.probe([ask(task, text)], STATE_ONLY) if reader else None)[0])
+
+        return Served(version.ref, names, RaterEngine(number), None, opening)
+    baseline = load_baseline(folder)
     model = open_model(plan, None, at.world) if baseline.needs_probe else None
 
     def chances(text: str) -> Sequence[float]:
-        probe = model.probe([ask(task, text)], task.labels) if model else None
+        probe = model.probe([baseline.asked(ask(task, text))], task.labels) if model else None
         return [float(one) for one in baseline.probabilities([text], probe)[0]]
 
     engine = ClassifierEngine(task.labels, chances)
-    opening = ask(task, "")[:-1]
     return Served(
         version.ref,
-        aliases(version, ref, at),
+        names,
         engine,
         None,
         opening,

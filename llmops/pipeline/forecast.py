@@ -85,8 +85,7 @@ def learning_curves(recipe: Recipe, manifest: DatasetManifest, at: Workspace, wi
 def learner(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], view: View | None) -> Learn:
     """What learns from some of `rows` and is marked on `heldout` (more is better), on a base's view if there is one."""
     from llmops.experiments import baselines
-    from llmops.experiments.nearest import frozen_numbers
-    from llmops.experiments.ratings import ridge
+    from llmops.experiments.ratings import fit_rater
     from llmops.lm.ports import Probe
 
     place = {row.id: number for number, row in enumerate(rows)}
@@ -106,11 +105,8 @@ def learner(recipe: Recipe, rows: Sequence[Row], heldout: Sequence[Row], view: V
         return np.array([float(task.labels[best] == true) for best, true in zip(said, truth, strict=True)])
 
     def numbers(some: Sequence[Row]) -> np.ndarray:
-        ratings_M = np.array([float(str(row.label)) for row in some])
-        if asked is None:
-            said = ridge([row.text for row in some], ratings_M)(texts)
-        else:
-            said = frozen_numbers(part(some).hidden_ND, ratings_M)(asked.hidden_ND)
+        made = fit_rater("frozen", some, part(some)) if seen else fit_rater("tfidf", some)
+        said = made.numbers(texts, asked)
         return np.asarray(-np.abs(said - np.array([float(true) for true in truth])))
 
     return labels if isinstance(task, Classify) else numbers

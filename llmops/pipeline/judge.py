@@ -12,7 +12,7 @@ from llmops.core.report import LOWER_IS_BETTER, EvalReport, Subject
 from llmops.core.tasks import Classify, Rate, Reply
 from llmops.core.version import ModelVersion, Promotion
 from llmops.pipeline.parity import certify
-from llmops.pipeline.subjects import fit_cheap_rows, measure, subject_of, suite_of
+from llmops.pipeline.subjects import cheap_files, fit_cheap_rows, labelled, measure, subject_of, suite_of
 from llmops.store.files import copy_files
 from llmops.store.workspace import Workspace
 
@@ -34,7 +34,7 @@ def measure_cheap(plan: Plan, at: Workspace) -> dict[str, EvalReport]:
     from llmops.evals.ratings import grade_numbers
     from llmops.evals.suite import reply_options
     from llmops.experiments.baselines import cosine_pick
-    from llmops.experiments.ratings import cheap_numbers
+    from llmops.experiments.ratings import BARE, fit_rater
     from llmops.planning.bases import open_model
 
     rows, suite, task = at.rows(plan.dataset, "heldout"), suite_of(plan, at), plan.recipe.task
@@ -50,7 +50,9 @@ def measure_cheap(plan: Plan, at: Workspace) -> dict[str, EvalReport]:
             scores = cosine_pick(at.rows(plan.dataset, "train"), rows, options)
             found["tfidf"] = grade_picks(Subject(kind="tfidf", ref=plan.id), suite, rows, options, scores)
         if isinstance(task, Rate):
-            for kind, numbers in cheap_numbers(at.rows(plan.dataset, "train"), rows).items():
+            rated, texts = labelled(at.rows(plan.dataset, "train")), [row.text for row in rows]
+            for kind in BARE:
+                numbers = fit_rater(kind, rated).numbers(texts).tolist()
                 found[kind] = grade_numbers(Subject(kind=kind, ref=plan.id), suite, rows, numbers)
         model = open_model(plan, None, at.world)
         found["base"] = measure(model, Subject(kind="base", ref=plan.id), suite, rows, task, at.world.track)
@@ -107,12 +109,7 @@ def register(report_ref: str, at: Workspace, abstain_error: float | None = None)
         version = keep(at, plan, report, lambda out: copy_files(adapter, out), origin._replace(run=run.id))
     else:
         plan = at.get(Plan, report.subject.ref)
-        probed = report.subject.kind not in ("majority", "word_list", "tfidf")
-        fitted = fit_cheap_rows(plan, at, probed=probed)[0].get(report.subject.kind)
-        if fitted is None:
-            what = f"a {report.subject.kind} row has no files of its own to keep"
-            raise RequestError(what, "register another report")
-        version = keep(at, plan, report, fitted.save, origin)
+        version = keep(at, plan, report, cheap_files(report, plan, at), origin)
     write_card(at, version)
     return version
 

@@ -18,6 +18,7 @@ from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion, Promotion, champion
 from llmops.pipeline.judge import compare, evaluate, measure_cheap, pick, promote, register
 from llmops.pipeline.make import plan, prepare, train, unfinished
+from llmops.pipeline.subjects import keepable
 from llmops.pipeline.use import ask_held_out, side_by_side
 from llmops.store.files import write_json
 from llmops.store.workspace import Workspace
@@ -47,7 +48,7 @@ def run(recipe: Recipe, at: Workspace, wishes: Wishes = Wishes(), resume: str | 
     with _timed("register", spent):
         tuned = register(reports["tuned"].id, at)
         chosen, promoted = tuned, f"Nothing is promoted: {picked.subject.kind} is not kept as a version."
-        if picked.subject.kind != "tuned" and isinstance(recipe.task, Classify):
+        if picked.subject.kind in keepable(recipe.task):
             chosen = register(reports[picked.subject.kind].id, at)
         if chosen.kind == picked.subject.kind:
             promoted = _promoted(chosen, at)

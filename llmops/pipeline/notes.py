@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmops.core.choice import Choice, Entry
-from llmops.store.files import read_json, stored, write_json, write_text
+from llmops.store.files import building, read_json, stored, write_json, write_text
+from llmops.store.shelf import WINNER
+
+if TYPE_CHECKING:
+    from llmops.experiments.parts import Parts
 
 PAGE = "choice.html"
 RESULT = "choice.json"
@@ -48,6 +54,12 @@ class Notes:
         """Seconds of this start, or of all entries together where earlier starts made some of them."""
         before = sum(read_json(path)["seconds"] for path in (self.folder / "entries").glob("*.json"))
         return max(float(before), time.perf_counter() - began)
+
+    def keep_parts(self, parts: Parts) -> None:
+        """Write the winner, fitted on all training rows: what `register` takes."""
+        shutil.rmtree(self.folder / WINNER, ignore_errors=True)
+        with building(self.folder / WINNER) as draft:
+            parts.save(draft)
 
     def finish(self, choice: Choice) -> Choice:
         """Write the result and its page."""

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops.core.dataset import DatasetManifest, Message
+from llmops.core.dataset import DatasetManifest, Message, Row
 from llmops.core.errors import RequestError
 from llmops.core.plan import Plan
 from llmops.core.recipe import Recipe
 from llmops.core.report import EvalReport, Subject, SubjectKind, Suite
-from llmops.core.tasks import Classify, Rate
+from llmops.core.tasks import Classify, Rate, Task
 from llmops.pipeline.gate import check_report
 from llmops.store.catalogue import BASES
+from llmops.store.files import copy_files
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.experiments.linear import Baseline
     from llmops.lm.ports import Probe
+
+
+STATE_ONLY = ("0",)  # the label to probe for where only the state is wanted
 
 
 def subject_of(ref: str, at: Workspace) -> tuple[Subject, Plan, Path]:
@@ -51,6 +55,7 @@ def measure(subject: Subject, plan: Plan, folder: Path, at: Workspace, asked: Pl
     """The report of a subject (made by `plan`) on the held-out rows of the plan `asked`, stored."""
     from llmops.evals.evaluate import evaluate as measure
     from llmops.evals.evaluate import grade_labels
+    from llmops.evals.ratings import grade_numbers
     from llmops.planning.bases import open_model
 
     rows, suite, task = at.rows(asked.dataset, "heldout"), suite_of(asked, at), asked.recipe.task
@@ -61,6 +66,9 @@ def measure(subject: Subject, plan: Plan, folder: Path, at: Workspace, asked: Pl
         texts, prompts = [row.text for row in rows], [row.prompt for row in rows]
         chances = label_chances(subject, plan, folder, texts, prompts, at)
         report = grade_labels(subject, suite, rows, task.labels, chances)
+    elif isinstance(task, Rate):
+        texts, prompts = [row.text for row in rows], [row.prompt for row in rows]
+        report = grade_numbers(subject, suite, rows, numbers_said(plan, folder, texts, prompts, at).tolist())
     else:
         raise RequestError(f"{subject.ref} picks labels, and {asked.recipe.name} wants replies", "evaluate a tuned one")
     at.put(report)
@@ -80,13 +88,52 @@ def fit_cheap_rows(
 
     task = plan.recipe.task
     if not isinstance(task, Classify):
-        raise RequestError("cheap rows are fitted for labels only", "register the tuned report")
+        raise RequestError("these cheap rows pick labels, and the task has none", "register another report")
     words, model = word_list(plan.recipe, at), open_model(plan, None, at.world) if probed or heldout else None
-    rows = [row for row in at.rows(plan.dataset, "train") if row.label is not None]  # rows to replay have none
+    rows = labelled(at.rows(plan.dataset, "train"))
     probe = model.probe([row.prompt for row in rows], task.labels, at.world.track) if model else None
     found = fit_cheap(rows, task.labels, probe, words, at.world.track)
     asked = [row.prompt for row in at.rows(plan.dataset, "heldout")] if heldout else []
     return found, model.probe(asked, task.labels, at.world.track) if model and heldout else None
+
+
+def cheap_files(report: EvalReport, plan: Plan, at: Workspace) -> Callable[[Path], None]:
+    """What writes the files of the cheap row behind a report: those that a tournament kept, or fitted again.
+
+    Raises `RequestError` for a row that has no files of its own: a base that is asked as it is.
+    """
+    from llmops.experiments.ratings import FITS, fit_rater
+    from llmops.planning.bases import open_model
+    from llmops.store.shelf import winner
+
+    kind, task = report.subject.kind, plan.recipe.task
+    if (kept := winner(report.id, at)) is not None:
+        return lambda out: copy_files(kept, out)
+    if isinstance(task, Classify):
+        fitted = fit_cheap_rows(plan, at, probed=kind not in ("majority", "word_list", "tfidf"))[0].get(kind)
+        if fitted is not None:
+            return fitted.save
+    if isinstance(task, Rate) and kind in FITS:
+        rows = labelled(at.rows(plan.dataset, "train"))
+        probed = kind in ("frozen", "nearest")
+        asked = [row.prompt for row in rows] if probed else []
+        return fit_rater(kind, rows, open_model(plan, None, at.world).probe(asked, STATE_ONLY) if probed else None).save
+    raise RequestError(f"a {kind} row has no files of its own to keep", "register another report")
+
+
+def keepable(task: Task) -> set[str]:
+    """The kinds of cheap rows that `register` can keep for a task."""
+    from llmops.experiments.linear import KINDS
+    from llmops.experiments.raters import RATERS
+
+    if isinstance(task, Classify):
+        return set(KINDS)
+    return set(RATERS) if isinstance(task, Rate) else set()
+
+
+def labelled(rows: Sequence[Row]) -> list[Row]:
+    """Those that a cheap row learns from: rows to replay have no label."""
+    return [row for row in rows if row.label is not None]
 
 
 def word_list(recipe: Recipe, at: Workspace) -> dict[str, float] | None:
@@ -121,6 +168,20 @@ def label_chances(
     if subject.kind == "tuned":
         return softmax(open_model(plan, folder, at.world).probe(prompts, labels, at.world.track).logprobs_NK)
     baseline = load_baseline(folder)
-    seen = baseline.needs_probe
-    probe = open_model(plan, None, at.world).probe(prompts, labels, at.world.track) if seen else None
-    return baseline.probabilities(texts, probe)
+    if not baseline.needs_probe:
+        return baseline.probabilities(texts)
+    asked = [baseline.asked(prompt) for prompt in prompts]
+    return baseline.probabilities(texts, open_model(plan, None, at.world).probe(asked, labels, at.world.track))
+
+
+def numbers_said(
+    plan: Plan, folder: Path, texts: Sequence[str], prompts: Sequence[Sequence[Message]], at: Workspace
+) -> Any:
+    """The number that a cheap version of a rating says to each text, N."""
+    from llmops.experiments.raters import load_rater
+    from llmops.planning.bases import open_model
+
+    rater = load_rater(folder)
+    if not rater.needs_probe:
+        return rater.numbers(texts)
+    return rater.numbers(texts, open_model(plan, None, at.world).probe(prompts, STATE_ONLY, at.world.track))

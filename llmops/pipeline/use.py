@@ -19,7 +19,7 @@ from llmops.core.tasks import Classify, Continue, Task
 from llmops.core.version import ModelVersion
 from llmops.pipeline.engines import served, served_together, transformers_engine, upstream_engine
 from llmops.pipeline.follow import Successor
-from llmops.pipeline.subjects import label_chances, subject_of
+from llmops.pipeline.subjects import label_chances, numbers_said, subject_of
 from llmops.store.ledger import Ledger
 from llmops.store.workspace import Workspace
 
@@ -59,9 +59,12 @@ def predict(
         temperature = (version and version.temperature) or 1.0
         own = version.abstention if version else None
         answers = _labels(chances_NK, task.labels, temperature, _threshold(ref, error, own, at))
+    elif error is not None:
+        raise RequestError("only a model that picks labels can abstain", "leave out the error")
+    elif subject.kind != "tuned":
+        prompts = [ask(task, text) for text in texts]
+        answers = [{"answer": f"{number:.6g}"} for number in numbers_said(plan, folder, texts, prompts, at)]
     else:
-        if error is not None:
-            raise RequestError("only a model that picks labels can abstain", "leave out the error")
         model = open_model(plan, folder, at.world, "float32")
         answers = [{"answer": text} for text in _answers(model, task, texts, Sampling(), at)]
     write_predictions(out_path, rows, [{**answer, "version": subject.ref} for answer in answers])

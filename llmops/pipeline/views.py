@@ -17,6 +17,7 @@ from llmops.core.plan import Plan
 from llmops.core.serving import Sampling
 from llmops.core.tasks import Classify
 from llmops.core.value import digest
+from llmops.pipeline.subjects import STATE_ONLY
 from llmops.store.files import read_json, write_json, writing
 from llmops.store.workspace import Workspace
 
@@ -72,7 +73,7 @@ class View:
     @property
     def _labels(self) -> tuple[str, ...]:
         task = self.plan.recipe.task
-        return task.labels if isinstance(task, Classify) else ("0",)  # of a number only the state is wanted
+        return task.labels if isinstance(task, Classify) else STATE_ONLY
 
     @cached_property
     def _who(self) -> str:

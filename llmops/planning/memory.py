@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llmops.core.method import IA3, DoRA, FullTuning, LowRank, PromptTuning
-from llmops.core.plan import Knobs
+from llmops.core.plan import Knobs, Machine
 from llmops.planning.cost import BaseShape
 
 # Python with its libraries: by the first step, and before, while weights are read.
@@ -23,7 +23,7 @@ HELD_BACK = 0.1
 CHUNKED_HEAD_BYTES = 150_000_000  # of a head that goes through in chunks
 
 
-def by_autograd(shape: BaseShape, knobs: Knobs, tokens: int) -> int:
+def by_autograd(shape: BaseShape, knobs: Knobs, tokens: int, machine: Machine) -> int:
     """Bytes that one layer keeps for the backward pass where transformers and PEFT compute it.
 
     The linear layers are frozen and keep nothing, but each LoRA keeps its input, lifted to float32: a copy of its own
@@ -46,29 +46,31 @@ def by_autograd(shape: BaseShape, knobs: Knobs, tokens: int) -> int:
     return tokens * (lifted + flowing + scores)
 
 
-def by_hand(shape: BaseShape, knobs: Knobs, tokens: int) -> int:
+def by_hand(shape: BaseShape, knobs: Knobs, tokens: int, machine: Machine) -> int:
     """The same where our decoder computes it (`Kept` in `lm/fast/block.py`).
 
     The stream before each half, what attention mixed, gate and up, q, k and v, and, where a norm follows a product, the
-    product. Attention in C (`lm/fast/attend.py`) keeps nothing more; by matrix products it keeps q, k and v as it
-    spread them, and the shares over a row's own tokens.
+    product. Attention in C (`lm/fast/attend.py`), where the machine has it, keeps one float32 a head more; by matrix
+    products it keeps q, k and v as it spread them, and the shares over a row's own tokens.
     """
     width = 2 if knobs.precision == "bfloat16" else 4
     streams = 2 * shape.hidden + shape.wide + 2 * shape.inner + shape.wide + 2 * shape.narrow
     sandwiched = 2 * shape.hidden + shape.wide + 2 * shape.narrow if shape.sandwiched else 0
     spread = shape.wide + 2 * shape.narrow + shape.heads * min(tokens, knobs.max_tokens)
-    in_c = knobs.decoder == "compiled" and knobs.precision == "bfloat16"
-    return tokens * width * (streams + sandwiched + (0 if in_c else spread))
+    in_c = machine.pairs and knobs.decoder == "compiled" and knobs.precision == "bfloat16"
+    return tokens * (width * (streams + sandwiched) + (4 * shape.heads if in_c else width * spread))
 
 
-KEPT: dict[str, Callable[[BaseShape, Knobs, int], int]] = {
+KEPT: dict[str, Callable[[BaseShape, Knobs, int, Machine], int]] = {
     "transformers": by_autograd,
     "compiled": by_hand,
     "plain": by_hand,
 }
 
 
-def memory_terms(shape: BaseShape, knobs: Knobs, longest_rows: Sequence[int], learned_share: float) -> dict[str, int]:
+def memory_terms(
+    shape: BaseShape, knobs: Knobs, machine: Machine, longest_rows: Sequence[int], learned_share: float
+) -> dict[str, int]:
     """The terms of the peak, in bytes. `learned_share` of a row's tokens go through the head.
 
     While weights are read from disk, the file's own pages count too; that is over before anything else grows. On a GPU
@@ -78,7 +80,7 @@ def memory_terms(shape: BaseShape, knobs: Knobs, longest_rows: Sequence[int], le
     width = 2 if knobs.precision == "bfloat16" else 4
     tokens = max(*longest_rows, min(sum(longest_rows), knobs.pack_tokens))
     decoder = getattr(knobs, "decoder", "transformers")
-    kept = KEPT[decoder](shape, knobs, tokens)
+    kept = KEPT[decoder](shape, knobs, tokens, machine)
     layers = 1 if knobs.gradient_checkpointing else shape.layers
     terms = {
         "process": 0 if on_gpu else PROCESS_BYTES,
@@ -121,6 +123,8 @@ def trained_weights(shape: BaseShape, knobs: Knobs) -> int:
     return shape.parameters if is_full(knobs) else shape.layers * (2 * k + i)
 
 
-def memory_bytes(shape: BaseShape, knobs: Knobs, longest_rows: Sequence[int], learned_share: float = 1.0) -> int:
+def memory_bytes(
+    shape: BaseShape, knobs: Knobs, machine: Machine, longest_rows: Sequence[int], learned_share: float = 1.0
+) -> int:
     """Peak bytes of the process in the largest pack of the longest batch."""
-    return sum(memory_terms(shape, knobs, longest_rows, learned_share).values())
+    return sum(memory_terms(shape, knobs, machine, longest_rows, learned_share).values())

@@ -133,7 +133,7 @@ def _fit_memory(
         decide.take("pack_tokens", None, tokens, because)
         plain = {field: decision.value for field, decision in decide.made.items() if "." not in field}
         knobs = Knobs.model_validate({**plain, **choices})
-        needed = memory_bytes(looked.shape, knobs, longest_rows, looked.learned_share)
+        needed = memory_bytes(looked.shape, knobs, machine, longest_rows, looked.learned_share)
         allowed = min(machine.free_bytes, asked or machine.free_bytes) // knobs.processes
         if needed <= allowed:
             return knobs, needed

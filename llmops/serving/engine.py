@@ -175,3 +175,16 @@ class ClassifierEngine(Plain):
     async def label_chances(self, text: str) -> list[float]:
         """The probability of each label."""
         return [float(one) for one in await asyncio.to_thread(self._chances, text)]
+
+
+class RaterEngine(Plain):
+    """A cheap row of ratings as an engine: reads the bare text and answers its number."""
+
+    def __init__(self, number: Callable[[str], float]) -> None:
+        self.name = "rater"
+        self.slots = 1
+        self.context_tokens = 131_072
+        self._number = number
+
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Piece]:
+        yield Piece(f"{await asyncio.to_thread(self._number, prompt.text):.6g}", 1, "stop")

@@ -15,6 +15,7 @@ from llmops.core.serving import Exchange, Sampling
 from llmops.serving.engine import Engine, Piece, Prompt, ScriptedEngine
 from llmops.serving.prove_site import TOKEN, Json, Letters, ask, chat_body, endpoint
 from llmops.serving.serve import Served, ServeSettings
+from llmops.serving.shadow import QUIET_S
 from llmops.store.ledger import Ledger
 
 CONVERSATIONS = {"ci": 144, "soak": 10_000}
@@ -135,7 +136,8 @@ async def _asked_again(folder: Path, questions: int, trial: Canary, tried: Scrip
         for number in range(0, questions, 2):
             pair = (chat_body(f"question {number + place}", stream=bool(place)) for place in range(2))
             heard += await asyncio.gather(*(ask(url, body) for body in pair))
-            await asyncio.sleep(0.02)
+            if number % 4 == 0:  # long enough that one in the shadow is begun, and short enough that it is not over
+                await asyncio.sleep(QUIET_S + 0.05)
             if len(heard) % TOGETHER == 0:
                 found = await asyncio.to_thread(_recorded, ledger, len(heard))
         overheard = sum(status != 200 or SECRET.encode() in body for status, body in heard)

@@ -18,6 +18,9 @@ from llmops.serving.wire import ApiError
 
 WAITING = 32
 LOOK_EVERY_S = 0.02
+# Readers who ask one thing after the other leave pauses shorter than this. What is begun in one is broken off at once,
+# and llama.cpp ends the batch that it is at: 256 tokens of a prompt.
+QUIET_S = 0.2
 ENDED = ("stop", "length")
 # Asks a version what an exchange asked, with a ticket, and has the answer recorded at a desk.
 Again = Callable[[Served, Exchange, Ticket, Desk], Awaitable[object]]
@@ -33,10 +36,10 @@ class Job:
 
 
 class Shadows:
-    """A short queue of questions. One at a time is asked, only while no request is in any engine's queue.
+    """A short queue of questions. One at a time is asked, only when no request has been in any queue for a moment.
 
     One that comes meanwhile goes first: the answer in the shadow is broken off, and asked for again later. Where the
-    queue is full, the newest is dropped, and counted.
+    queue is full, the newest is dropped, and counted: a busy endpoint has few shadows.
     """
 
     def __init__(self, roster: Roster, desk: Desk, metrics: Metrics) -> None:
@@ -47,6 +50,7 @@ class Shadows:
         self._some = asyncio.Event()
         self._gate = Gate(1, 0)
         self._asking: asyncio.Task[None] | None = None
+        self._busy_at = 0.0  # on the loop's clock: when somebody was last seen who asked
 
     def offer(self, job: Job) -> None:
         """Ask it some time, or drop it."""
@@ -58,6 +62,7 @@ class Shadows:
 
     def make_way(self) -> None:
         """A request comes in: break off what is being asked."""
+        self._busy_at = asyncio.get_running_loop().time()
         if self._asking is not None:
             self._asking.cancel()
 
@@ -85,7 +90,12 @@ class Shadows:
         while not self._jobs:
             self._some.clear()
             await self._some.wait()
-        while any(gate.inside for gate in self._roster.gates):
+        now = asyncio.get_running_loop().time
+        while True:
+            if any(gate.inside for gate in self._roster.gates):
+                self._busy_at = now()
+            if now() >= self._busy_at + QUIET_S:
+                return
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _ask(self, job: Job) -> None:

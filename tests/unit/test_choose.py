@@ -51,6 +51,7 @@ def test_every_kind_plays_and_the_linear_row_wins(held: Held) -> None:
     assert choice.absent == {"word_list": "the recipe names none (baselines.word_list)"}
     assert choice.verdict.pick == "tfidf" and choice.entry("tfidf").heldout is not None
     assert choice.then.startswith("llmops register rp-")
+    assert "in 3 deals" in choice.tried_on and choice.tried_on.endswith(", mixed as the held-out rows are.")
 
 
 def test_every_row_says_what_it_costs(held: Held) -> None:
@@ -124,6 +125,12 @@ def test_the_winner_can_be_registered(held: Held) -> None:
     assert version.kind == "tfidf" and version.name == choice.recipe.name
 
 
+def test_tournaments_held_before_the_rows_that_decided_were_named_still_load(held: Held) -> None:
+    old = held[2].to_json()
+    del old["tried_on"]
+    assert Choice.model_validate(old).verdict == held[2].verdict
+
+
 def test_the_page_shows_every_row_and_runs_nothing(held: Held) -> None:
     _, at, choice = held
     page = (folder_of(at, choice) / "choice.html").read_text(encoding="utf-8")
@@ -168,7 +175,7 @@ def test_the_command_line_shows_the_table_and_the_same_as_json(held: Held, capsy
     recipe, at, choice = held
     assert run(["show", choice.id, "--workspace", str(at.root)]) == 0
     shown = capsys.readouterr().out
-    assert "picked: tfidf" in shown and "behind" in shown
+    assert "picked: tfidf" in shown and "behind" in shown and "training rows decided" in shown
     assert run(["show", choice.id, "--workspace", str(at.root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"]["pick"] == "tfidf"
     assert run(["list", "choices", "--workspace", str(at.root)]) == 0

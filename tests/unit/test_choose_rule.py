@@ -48,6 +48,25 @@ def test_rows_that_cost_the_same_are_ranked_by_their_score() -> None:
     assert found.pick == "b"
 
 
+def test_a_cost_that_nobody_would_notice_is_no_reason() -> None:
+    dear = rival("tuned", 104, 200, 40.0, seed=2)
+    found = choose([rival("commonest", 100, 200, 0.0), rival("linear", 106, 200, 0.3, seed=1), dear], 0.01, 10_000)
+    assert found.pick == found.best == "linear"
+    assert "commonest, which cannot be told apart from it, saves nothing that anybody would notice" in found.because
+    passed = choose([rival("commonest", 100, 200, 0.0), rival("linear", 102, 200, 0.3, seed=1), dear], 0.01, 10_000)
+    assert (passed.pick, passed.best) == ("linear", "tuned")
+    assert "linear is the best of the cheap ones" in passed.because and "commonest takes less" in passed.because
+    noticed = choose([rival("commonest", 100, 200, 0.0), rival("linear", 106, 200, 3.0, seed=1), dear], 0.01, 10_000)
+    assert noticed.pick == "commonest"
+
+
+def test_a_base_in_memory_is_noticed_however_fast_it_is() -> None:
+    small, large = rival("tfidf", 170, 200, 0.1), rival("frozen", 172, 200, 0.2, seed=1)
+    assert choose([small, large], 0.01, 10_000).pick == "frozen"
+    large = Rival(large.name, large.marks_N, large.cost.replace(memory_bytes=270_000_000))
+    assert choose([small, large], 0.01, 10_000).pick == "tfidf"
+
+
 def test_the_number_of_answers_decides_what_is_cheap() -> None:
     slow = Cost(training_s=0, thousand_s=10, latency_s=0.01, memory_bytes=1)
     marks_N = np.arange(100) % 7 > 0
@@ -63,6 +82,22 @@ def test_bounds_hold_for_all_rows_at_once() -> None:
     rows = behind([rival(str(seed), 80, 100, 1.0, seed) for seed in range(10)])
     assert all(one.tied for one in rows)
     assert all(one.at_least <= one.estimate <= one.at_most for one in rows)
+
+
+def test_rows_are_compared_where_both_were_tried() -> None:
+    draw = np.random.default_rng(3)
+    hard_N = np.arange(900) >= 300  # the other deals, in which hardly anybody is right
+    even_N = (draw.random(900) < np.where(hard_N, 0.3, 0.9)).astype(float)
+    near_N = np.where(draw.random(900) < 0.04, 1 - even_N, even_N)
+    cost = Cost(training_s=0, thousand_s=0.1, latency_s=0.01, memory_bytes=1)
+    dear = Rival("tuned", np.where(hard_N, np.nan, near_N), cost.replace(thousand_s=20))
+    rows = behind([Rival("linear", even_N, cost), dear])
+    assert all(row.tied and row.at_most < 0.05 for row in rows)
+    worse_N = np.where(draw.random(900) < 0.05, 0.0, even_N)
+    all_deals = [Rival("nearest", worse_N, cost), Rival("linear", even_N, cost)]
+    first = [Rival(one.name, one.marks_N[:300], cost) for one in all_deals]
+    told = [rows[0].at_most - rows[0].at_least for rows in (behind(all_deals), behind(first))]
+    assert told[0] < 0.7 * told[1]  # more rows tell more
 
 
 def test_nothing_and_a_single_row_of_data_are_refused() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.experiments import baselines
-from llmops.experiments.linear import ARRAYS, CARD, Baseline
+from llmops.experiments.linear import Baseline
 from llmops.experiments.nearest import fit_nearest
+from llmops.experiments.parts import ARRAYS, CARD
 from llmops.lm.ports import Probe
 from tests.unit.sample_values import LABELS, row
 
@@ -47,10 +48,11 @@ def fitted() -> dict[str, Baseline]:
         "frozen": baselines.fit_frozen(ROWS, LABELS, seen),
         "nearest": fit_nearest(ROWS, LABELS, seen),
         "base": baselines.fit_base(ROWS, LABELS, seen),
+        "few_shot": baselines.fit_few_shot(ROWS, LABELS, seen, ROWS[:2]),
     }
 
 
-@pytest.mark.parametrize("kind", ["majority", "word_list", "tfidf", "frozen", "nearest", "base"])
+@pytest.mark.parametrize("kind", ["majority", "word_list", "tfidf", "frozen", "nearest", "base", "few_shot"])
 def test_a_saved_baseline_gives_equal_probabilities_after_loading(kind: str, tmp_path: Path) -> None:
     made = fitted()[kind]
     made.save(tmp_path)

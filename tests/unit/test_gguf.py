@@ -117,6 +117,7 @@ def copy_with(folder: Path, to: Path, file: str, **changes: object) -> Path:
         ("config.json", {"vocab_size": 100}),
         ("tokenizer.json", {"pre_tokenizer": {"type": "Whitespace"}}),
         ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}),
+        ("tokenizer.json", {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}]}}),
     ],
 )
 def test_what_gguf_cannot_say_is_refused_and_nothing_is_left_behind(
@@ -145,3 +146,13 @@ def test_a_token_that_would_be_split_otherwise_is_spelt_smollm() -> None:
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
     rule = {"type": "Sequence", "pretokenizers": [digits, byte_level]}
     assert ours._splitting_rule({"model": {"type": "BPE"}, "pre_tokenizer": rule}) == "smollm"
+
+
+def test_a_normalizer_that_does_nothing_is_none() -> None:
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    nothing = {"type": "Sequence", "normalizers": []}
+    tokenizer = {"model": {"type": "BPE"}, "pre_tokenizer": byte_level, "normalizer": nothing}
+    assert ours._splitting_rule(tokenizer) == "gpt-2"
+    lower = {"type": "Sequence", "normalizers": [nothing, {"type": "Lowercase"}]}
+    with pytest.raises(LlmopsError, match="normalizer"):
+        ours._splitting_rule({**tokenizer, "normalizer": lower})

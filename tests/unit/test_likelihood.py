@@ -122,8 +122,8 @@ def test_another_beginning_than_the_remembered_one_is_found(monkeypatch: pytest.
     model, ends = equip(bare("llama"), "plain"), questions(40)
     real = Decoder.remember
 
-    def other(self: Decoder, ids: list[int]) -> Any:
-        return real(self, [*ids[:-1], (ids[-1] + 1) % WORDS])
+    def other(self: Decoder, ids: list[int], sparing: bool) -> Any:
+        return real(self, [*ids[:-1], (ids[-1] + 1) % WORDS], sparing)
 
     monkeypatch.setattr(Decoder, "remember", other)
     assert apart(scored(model, ends), one_by_one(bare("llama"), ends)) > 1e-3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from llmops.core.dataset import DatasetManifest
@@ -14,6 +15,9 @@ from llmops.core.plan import BaseModelRecord, Knobs, Machine, Plan, Wishes, leav
 from llmops.core.recipe import Recipe
 from llmops.core.sources import Data, Source
 from llmops.core.tasks import Classify
+from llmops.lm.fast.attention import Attention, Heads
+from llmops.lm.fast.plain import Plain, Turn
+from llmops.lm.fast.spans import groups_of
 from llmops.planning.cost import BaseShape
 from llmops.planning.look import shared_beginning
 from llmops.planning.memory import memory_bytes, memory_terms
@@ -108,13 +112,13 @@ def test_rows_that_are_all_too_long_are_refused() -> None:
 
 
 def terms(knobs: Knobs, rows: list[int], share: float = 0.1, shape: BaseShape = SHAPE) -> dict[str, int]:
-    return memory_terms(shape, knobs, rows, share)
+    return memory_terms(shape, knobs, MACHINE, rows, share)
 
 
 def test_memory_grows_with_what_is_kept_and_with_nothing_else() -> None:
     knobs = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes()).knobs
     usual = terms(knobs, [50] * 16)
-    assert sum(usual.values()) == memory_bytes(SHAPE, knobs, [50] * 16, 0.1)
+    assert sum(usual.values()) == memory_bytes(SHAPE, knobs, MACHINE, [50] * 16, 0.1)
     assert all(value >= 0 for value in usual.values())
     # A longer batch than a pack is several packs; a row that is longer than a pack is one of its own.
     assert terms(knobs, [50] * 1000) == terms(knobs, [50] * 2000)
@@ -122,6 +126,25 @@ def test_memory_grows_with_what_is_kept_and_with_nothing_else() -> None:
     assert terms(knobs, [50] * 16, share=0.5)["head"] >= usual["head"]
     again = terms(knobs.replace(gradient_checkpointing=True), [50] * 16)
     assert again["activations"] * SHAPE.layers == usual["activations"] and again["checkpoints"] > 0
+
+
+def test_without_attention_in_c_a_layer_keeps_what_attention_by_products_keeps() -> None:
+    shape = BaseShape(
+        layers=1, hidden=64, inner=96, heads=4, vocabulary=128, positions=256, block_parameters=1, parameters=1,
+        head_size=16, key_heads=2,
+    )  # fmt: skip
+    knobs = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes()).knobs
+    knobs = knobs.replace(decoder="compiled", precision="bfloat16")
+    expected = [
+        memory_terms(shape, knobs, MACHINE.replace(pairs=pairs), [40], 0.1)["activations"] for pairs in (False, True)
+    ]
+    heads, turn = Heads(4, 2, 16, 0.25), Turn(torch.ones(40, 8), torch.zeros(40, 8))
+    (seen,) = Attention(Plain(), heads, groups_of([range(40)], 0), turn, 0).forward(
+        torch.randn(40, 128).bfloat16(), torch.empty(40, 64, dtype=torch.bfloat16)
+    )
+    measured = sum(tensor.nbytes for tensor in (seen.q, seen.k, seen.v, seen.shares))
+    totals = 4 * 4 * 40  # attention in C keeps one number a query and head
+    assert expected[0] - expected[1] == measured - totals
 
 
 def test_full_tuning_holds_every_weight_four_times() -> None:
@@ -149,6 +172,6 @@ def test_what_a_layer_keeps_follows_from_the_method() -> None:
         recipe = RECIPE.replace(method=method, training=Training(precision="float32"))
         seen = dataclasses.replace(looked([50] * 100), targets=TARGETS)
         knobs = plan(recipe, MANIFEST, seen, Wishes()).knobs.replace(decoder="transformers")
-        return memory_terms(SHAPE, knobs, [50] * 4, 0.1)["activations"]
+        return terms(knobs, [50] * 4)["activations"]
 
     assert kept(IA3()) < kept(LoRA(rank=8)) == kept(FullTuning()) < kept(DoRA(rank=8))

@@ -20,7 +20,7 @@ from llmops.evals.ratings import grade_numbers, number_said
 from llmops.evals.suite import make_suite, scale_of
 from llmops.experiments.compare import compare
 from llmops.experiments.pick import pick
-from llmops.experiments.ratings import cheap_numbers
+from llmops.experiments.ratings import BARE, fit_rater
 from llmops.lm.scripted import ScriptedModel
 from llmops.store.workspace import Workspace
 
@@ -131,14 +131,12 @@ def test_a_suite_without_a_scale_keeps_the_id_it_always_had() -> None:
 
 
 def test_the_cheap_rows_learn_what_words_say_and_the_mean_does_not() -> None:
-    train = [*ROWS, ROWS[0].replace(id="replayed", label=None)]
-    asked = [rated(90, "a hot evening", 3.0), rated(91, "an icy evening", -3.0)]
-    found = cheap_numbers(train, asked)
-    assert list(found) == ["mean", "tfidf"]
+    asked = ["a hot evening", "an icy evening"]
+    found = {kind: fit_rater(kind, ROWS).numbers(asked).tolist() for kind in BARE}
     assert found["mean"] == pytest.approx([1 / 6] * 2)
     assert found["tfidf"][0] > 1 and found["tfidf"][1] < -1
     blank = [rated(place, "!", float(place)) for place in range(3)]
-    assert cheap_numbers(blank, blank[:1])["tfidf"] == [1.0]
+    assert fit_rater("tfidf", blank).numbers(["!"]).tolist() == [1.0]
 
 
 def test_a_smaller_error_is_better_and_the_margin_follows_the_scale() -> None:

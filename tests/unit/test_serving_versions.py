@@ -104,7 +104,7 @@ def test_a_promotion_takes_effect_while_the_endpoint_runs(life: Life, tmp_path: 
         assert statuses and set(statuses) == {200}
         gone = httpx.post(f"{url}/v1/chat/completions", json={**body, "model": "tiny:1"}, headers=AUTH)
         assert gone.status_code == 404
-    assert len(opened) == 2 and first.engine._server is None  # type: ignore[attr-defined]
+    assert len(opened) == 2 and first.engine._host is None  # type: ignore[attr-defined]
     for one in opened:
         one.engine.close()
 

@@ -38,6 +38,13 @@ def best_decoder() -> str:
     return "compiled" if working_compiler() else "plain"
 
 
+def fast_head(inner: Any) -> Decoder | None:
+    """The fast decoder for the head alone, as long as the head is frozen; the other layers are not looked at."""
+    found: Decoder | None = inner.__dict__.get(PLACE)
+    head = inner.get_output_embeddings()
+    return None if hasattr(head, "base_layer") or head.weight.requires_grad else found
+
+
 def fast_decoder(inner: Any) -> Decoder | None:
     """The fast decoder that a model was equipped with, as long as the model is what it was then."""
     found: Decoder | None = inner.__dict__.get(PLACE)

@@ -49,6 +49,28 @@ static void product(const pair *a, long down, long across, const pair *b, long w
     if (columns - n == 1 * LANE) columns_of(a, down, across, b + n, width, pairs, sums + n, sums_width, add, 1);
 }
 
+static inline __m256 load_8(const num *x) {
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)x));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+static inline void store_8(num *to, __m256 x) { _mm_storeu_si128((__m128i *)to, (__m128i)_mm256_cvtneps_pbh(x)); }
+
+/* Eight numbers of both halves of a head, rotated by their position and scaled; with a negative `sideways` turned back. */
+static inline void rotate_8(__m256 a, __m256 b, const float *cos, const float *sin, float scale, float sideways, num *to,
+                            long half) {
+    __m256 c = _mm256_mul_ps(_mm256_loadu_ps(cos), _mm256_set1_ps(scale));
+    __m256 s = _mm256_mul_ps(_mm256_loadu_ps(sin), _mm256_set1_ps(sideways));
+    store_8(to, _mm256_fmsub_ps(a, c, _mm256_mul_ps(b, s)));
+    store_8(to + half, _mm256_fmadd_ps(b, c, _mm256_mul_ps(a, s)));
+}
+
+/* Rows of a head lie far apart, so no cache foresees them: each is asked for some rows before it is read. */
+enum { AHEAD = 8 };
+static inline void soon(const num *row, long size) {
+    for (long i = 0; i < size; i += 32) _mm_prefetch((const char *)(row + i), _MM_HINT_T0);
+}
+
 /* Rows of one head from their places, turned by their positions where `cos` is given; zero from `count` to `room`. */
 static void take(const num *x, long stride, const int64_t *places, long count, long room, const float *cos,
                  const float *sin, float scale, num *rows, long size) {
@@ -56,8 +78,11 @@ static void take(const num *x, long stride, const int64_t *places, long count, l
     for (long row = 0; row < count; row++) {
         const num *from = x + places[row] * stride;
         num *to = rows + row * size;
+        long at = places[row] * half;
+        if (row + AHEAD < count) soon(x + places[row + AHEAD] * stride, size);
         if (cos)
-            turn(cos + places[row] * half, sin + places[row] * half, 1.0f, scale, from, to, half);
+            for (long i = 0; i < half; i += 8)
+                rotate_8(load_8(from + i), load_8(from + i + half), cos + at + i, sin + at + i, scale, scale, to + i, half);
         else
             memcpy(to, from, size * sizeof(num));
     }
@@ -72,40 +97,58 @@ static void pack_across(const num *rows, long count, pair *to, long width, long 
             for (long row = block; row < block + LANE; row++) to[p * width + row] = from[row * (size / 2) + p];
 }
 
+/* Sixteen pairs, the lower numbers of `a` and the higher of `b`. */
+static inline __m512i paired(__m256i a, __m256i b) {
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
+}
+
 /* Pairs of rows, one above the other: [rows / 2][size]. */
-static void pack_down(const num *restrict upper, long stride, long count, pair *restrict to, long width, long size) {
-    for (long p = 0; p < count / 2; p++) {
-        const num *a = upper + 2 * p * stride, *b = a + stride;
-        LANES for (long i = 0; i < size; i++) to[p * width + i] = (pair)((uint32_t)a[i] | (uint32_t)b[i] << 16);
-    }
+static void pack_down(const num *upper, long stride, long count, pair *to, long width, long size) {
+    for (long p = 0; p < count / 2; p++)
+        for (long i = 0; i < size; i += LANE) {
+            const num *a = upper + 2 * p * stride + i;
+            __m256i one = _mm256_loadu_si256((const __m256i *)a), other = _mm256_loadu_si256((const __m256i *)(a + stride));
+            _mm512_storeu_si512(to + p * width + i, paired(one, other));
+        }
 }
 
-/* Softmax of a row over the keys low to high, in place and as bfloat16; 0 over the others. */
-static void share(float *s, num *rounded, long low, long high, long width) {
-    float most = -3.0e38f, sum = 0;
-    SUM("omp simd reduction(max : most)") for (long j = low; j <= high; j++) most = s[j] > most ? s[j] : most;
-    SUM("omp simd reduction(+ : sum)") for (long j = low; j <= high; j++) {
-        s[j] = exp_of(s[j] - most);
-        sum += s[j];
-    }
-    float part = 1.0f / sum;
-    memset(s, 0, low * sizeof(float));
-    memset(s + high + 1, 0, (width - high - 1) * sizeof(float));
-    LANES for (long j = low; j <= high; j++) s[j] *= part;
-    LANES for (long j = 0; j < width; j++) rounded[j] = put(s[j]);
+/* Which of the numbers from `j` on a query sees, whose keys are low to high. */
+static inline __mmask16 seen(long j, long low, long high) {
+    long end = high + 1 - j, start = low - j;
+    uint32_t below = end > 15 ? 0xffff : end > 0 ? (1u << end) - 1 : 0;
+    return (__mmask16)(below & ~(start > 15 ? 0xffff : start > 0 ? (1u << start) - 1 : 0));
 }
 
-/* `from`, turned back where `cos` is given. */
+#define OCTAVES 1.44269504f /* log2 of e */
+
+static inline void store_half(num *to, __m512 x) { _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(x)); }
+
+/* Softmax of a row of scores over the keys low to high, but for its sum, as bfloat16; 0 over the others. Returns the
+   sum; `most` is the largest score, in octaves. */
+static float share(const float *s, num *to, long low, long high, long columns, float *most) {
+    __m512 best = _mm512_set1_ps(-3.0e38f), sum = _mm512_setzero_ps(), octaves = _mm512_set1_ps(OCTAVES);
+    for (long j = 0; j < columns; j += LANE)
+        best = _mm512_mask_max_ps(best, seen(j, low, high), best, _mm512_loadu_ps(s + j));
+    *most = _mm512_reduce_max_ps(best) * OCTAVES;
+    best = _mm512_set1_ps(*most);
+    for (long j = 0; j < columns; j += LANE) {
+        __m512 value = power_of_2(_mm512_fmsub_ps(_mm512_loadu_ps(s + j), octaves, best));
+        value = _mm512_maskz_mov_ps(seen(j, low, high), value);
+        sum = _mm512_add_ps(sum, value);
+        store_half(to + j, value);
+    }
+    return _mm512_reduce_add_ps(sum);
+}
+
+/* `from`, scaled, and turned back where `cos` is given. */
 static void turn_back(const float *from, const float *cos, const float *sin, float scale, num *to, long size) {
     long half = size / 2;
     if (cos)
-        LANES for (long i = 0; i < half; i++) {
-            float a = from[i], b = from[i + half], c = cos[i] * scale, s = sin[i] * scale;
-            to[i] = put(a * c + b * s);
-            to[i + half] = put(b * c - a * s);
-        }
+        for (long i = 0; i < half; i += 8)
+            rotate_8(_mm256_loadu_ps(from + i), _mm256_loadu_ps(from + i + half), cos + i, sin + i, scale, -scale, to + i,
+                     half);
     else
-        LANES for (long i = 0; i < size; i++) to[i] = put(from[i] * scale);
+        for (long i = 0; i < size; i += 8) store_8(to + i, _mm256_mul_ps(_mm256_loadu_ps(from + i), _mm256_set1_ps(scale)));
 }
 
 /* Where one thread works. `width` is that of a row of scores: all keys of a block, and room to read past them. */
@@ -161,22 +204,22 @@ static Item item(const Look *look, long index) {
 
 static inline long stride_of(const Look *look) { return (look->heads + 2 * look->groups) * look->size; }
 
-/* The shares of TILE queries from number `i` of the block, whose rows stand at `q`; returns how many columns hold any. */
-static long shares_of(const Look *look, const Item *it, const num *q, long i) {
+/* The scores of TILE queries from number `i` of the block, whose rows stand at `q`; returns how many columns hold any. */
+static long scores_of(const Look *look, const Item *it, const num *q, long i) {
     long last = i + TILE < it->queries ? i + TILE : it->queries, columns = up_to(it->before + last, LANE);
-    const Desk *desk = &it->desk;
-    product((const pair *)q, look->size / 2, 1, desk->keys_across, it->width, look->size / 2, desk->scores, it->width,
-            columns, 0);
-    for (long r = 0; r < TILE; r++) {
-        long high = it->before + (i + r < last ? i + r : last - 1), low = 0;
-        if (look->window && high - look->window + 1 > low) low = high - look->window + 1;
-        share(desk->scores + r * it->width, desk->shares + r * it->width, low, high, columns);
-    }
+    product((const pair *)q, look->size / 2, 1, it->desk.keys_across, it->width, look->size / 2, it->desk.scores,
+            it->width, columns, 0);
     return columns;
 }
 
-/* The mixed values of every head. */
-void attend(const Look *look, num *out) {
+/* The keys from `low` to `high` that query `i` of the block sees; one past the end sees what the last one sees. */
+static inline void sees(const Look *look, const Item *it, long i, long *low, long *high) {
+    *high = it->before + (i < it->queries ? i : it->queries - 1), *low = 0;
+    if (look->window && *high - look->window + 1 > 0) *low = *high - look->window + 1;
+}
+
+/* The mixed values of every head; and of each token and head the log of the sum of exp(scores), in octaves. */
+void attend(const Look *look, num *out, float *totals) {
     long each = look->heads / look->groups, size = look->size, stride = stride_of(look);
 #pragma omp parallel for schedule(dynamic, 1)
     for (long index = 0; index < look->blocks * look->groups; index++) {
@@ -187,73 +230,117 @@ void attend(const Look *look, num *out) {
         pack_across(desk->rows, it.width, desk->keys_across, it.width, size);
         take(v, stride, it.places, it.keys, it.width, 0, 0, 1.0f, desk->rows, size);
         pack_down(desk->rows, size, it.width, desk->values_down, size, size);
-        for (long head = it.group * each; head < (it.group + 1) * each; head++)
-            for (long i = 0; i < it.queries; i += TILE) {
+        for (long i = 0; i < it.queries; i += TILE) /* heads of a token lie beside each other */
+            for (long head = it.group * each; head < (it.group + 1) * each; head++) {
                 long real = it.queries - i < TILE ? it.queries - i : TILE;
                 const int64_t *at = it.places + it.before + i;
                 take(look->qkv + head * size, stride, at, real, TILE, look->cos, look->sin, look->scale, desk->q, size);
-                long columns = shares_of(look, &it, desk->q, i);
+                for (long r = TILE; r < 2 * TILE && i + r < it.queries; r++) soon(look->qkv + at[r] * stride + head * size, size);
+                long columns = scores_of(look, &it, desk->q, i), low, high;
+                float sums[TILE], most[TILE];
+                for (long r = 0; r < TILE; r++) {
+                    sees(look, &it, i + r, &low, &high);
+                    sums[r] = share(desk->scores + r * it.width, desk->shares + r * it.width, low, high, columns, most + r);
+                }
                 product((pair *)desk->shares, it.width / 2, 1, desk->values_down, size, columns / 2, desk->sums, size,
                         size, 0);
-                for (long r = 0; r < real; r++)
-                    turn_back(desk->sums + r * size, 0, 0, 1.0f, out + (at[r] * look->heads + head) * size, size);
+                for (long r = 0; r < real; r++) {
+                    long to = at[r] * look->heads + head;
+                    turn_back(desk->sums + r * size, 0, 0, 1.0f / sums[r], out + to * size, size);
+                    totals[to] = most[r] + __builtin_log2f(sums[r]);
+                }
             }
     }
 }
 
+/* What the way back of a head reads and writes: of what came forward the mixed values and `totals`. */
+typedef struct {
+    const num *out, *dout;
+    const float *totals;
+    num *dqkv;
+} Back;
+
+/* Shares and slopes of two queries from their scores and from what their shares would be moved by; `slopes` as they
+   are, both beside each other below. `total` and `dot` are of each query. */
+static void pair_of_rows(const Desk *desk, long row, long width, long columns, const long *low, const long *high,
+                         const float *total, const float *dot, pair *shares_down, pair *slopes_down) {
+    const float *s = desk->scores + row * width, *d = desk->dshares + row * width;
+    __m512 octaves = _mm512_set1_ps(OCTAVES);
+    for (long j = 0; j < columns; j += LANE) {
+        __m256i share[2], slope[2];
+        for (int r = 0; r < 2; r++) {
+            __m512 part = power_of_2(_mm512_fmsub_ps(_mm512_loadu_ps(s + r * width + j), octaves, _mm512_set1_ps(total[r])));
+            part = _mm512_maskz_mov_ps(seen(j, low[r], high[r]), part);
+            __m512 pull = _mm512_sub_ps(_mm512_loadu_ps(d + r * width + j), _mm512_set1_ps(dot[r]));
+            share[r] = (__m256i)_mm512_cvtneps_pbh(part), slope[r] = (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(part, pull));
+            _mm256_storeu_si256((__m256i *)(desk->slopes + (row + r) * width + j), slope[r]);
+        }
+        _mm512_storeu_si512(shares_down + j, paired(share[0], share[1]));
+        _mm512_storeu_si512(slopes_down + j, paired(slope[0], slope[1]));
+    }
+}
+
 /* Of TILE queries from number `i`, which are `row` and on of a chunk: the gradient of q to its place in `dqkv`; shares
-   and the gradient of scores to `shares_down` and `slopes_down`, zero up to `most` columns. */
-static void slopes_of(const Look *look, const Item *it, long head, long i, long row, long most, num *dqkv) {
+   and the gradient of scores to `shares_down` and `slopes_down`, zero up to `most` columns. The sum of shares times
+   what moves them is that of what was mixed times its gradient (Dao et al. 2022, arXiv:2205.14135, appendix B). */
+static void slopes_of(const Look *look, const Item *it, long head, long i, long row, long most, const Back *back) {
     const Desk *desk = &it->desk;
-    long size = look->size, half = size / 2, width = it->width, columns = shares_of(look, it, desk->q + row * size, i);
+    long size = look->size, half = size / 2, width = it->width, columns = scores_of(look, it, desk->q + row * size, i);
+    long low[TILE], high[TILE];
+    float totals[TILE] = {0}, dots[TILE] = {0};
     product((pair *)(desk->d + row * size), half, 1, desk->values_across, width, half, desk->dshares, width, columns, 0);
     for (long r = 0; r < TILE; r++) {
-        const float *s = desk->scores + r * width, *d = desk->dshares + r * width;
-        num *to = desk->slopes + r * width;
-        float dot = 0;
-        SUM("omp simd reduction(+ : dot)") for (long j = 0; j < columns; j++) dot += s[j] * d[j];
-        LANES for (long j = 0; j < columns; j++) to[j] = put(s[j] * (d[j] - dot));
-        memset(to + columns, 0, (most - columns) * sizeof(num));
-        memset(desk->shares + r * width + columns, 0, (most - columns) * sizeof(num));
+        sees(look, it, i + r, low + r, high + r);
+        if (i + r >= it->queries) continue;
+        long at = it->places[it->before + i + r] * look->heads + head;
+        const num *out = back->out + at * size, *d = desk->d + (row + r) * size;
+        __m256 dot = _mm256_setzero_ps();
+        for (long k = 0; k < size; k += 8) dot = _mm256_fmadd_ps(load_8(out + k), load_8(d + k), dot);
+        totals[r] = back->totals[at], dots[r] = _mm512_reduce_add_ps(_mm512_zextps256_ps512(dot));
+    }
+    for (long r = 0; r < TILE; r += 2) {
+        pair *shares = desk->shares_down + (row + r) / 2 * width, *slopes = desk->slopes_down + (row + r) / 2 * width;
+        pair_of_rows(desk, r, width, columns, low + r, high + r, totals + r, dots + r, shares, slopes);
+        memset(shares + columns, 0, (most - columns) * sizeof(pair));
+        memset(slopes + columns, 0, (most - columns) * sizeof(pair));
     }
     product((pair *)desk->slopes, width / 2, 1, desk->keys_down, size, columns / 2, desk->sums, size, size, 0);
     for (long r = 0; r < TILE && i + r < it->queries; r++) {
         long place = it->places[it->before + i + r];
         const float *cos = look->cos ? look->cos + place * half : 0, *sin = look->cos ? look->sin + place * half : 0;
-        turn_back(desk->sums + r * size, cos, sin, look->scale, dqkv + place * stride_of(look) + head * size, size);
+        num *to = back->dqkv + place * stride_of(look) + head * size;
+        turn_back(desk->sums + r * size, cos, sin, look->scale, to, size);
     }
-    pack_down(desk->shares, width, TILE, desk->shares_down + row / 2 * width, width, most);
-    pack_down(desk->slopes, width, TILE, desk->slopes_down + row / 2 * width, width, most);
 }
 
-/* One head's part of the gradients: of q to `dqkv`, of keys and values added to the desk's. */
-static void back_through(const Look *look, const Item *it, long head, const num *dout, num *dqkv) {
+/* The part of a chunk of queries and a head in the gradients: of q to `dqkv`, of keys and values added to the desk's. */
+static void back_through(const Look *look, const Item *it, long head, long start, const Back *back) {
     const Desk *desk = &it->desk;
-    long size = look->size;
-    for (long start = 0; start < it->queries; start += CHUNK) {
-        long real = it->queries - start < CHUNK ? it->queries - start : CHUNK, room = up_to(real, TILE);
-        long most = up_to(it->before + start + real + TILE, LANE); /* tiles of keys may end past them */
-        const int64_t *at = it->places + it->before + start;
-        take(look->qkv + head * size, stride_of(look), at, real, room, look->cos, look->sin, look->scale, desk->q, size);
-        take(dout + head * size, look->heads * size, at, real, room, 0, 0, 1.0f, desk->d, size);
-        pack_down(desk->q, size, room, desk->q_down, size, size);
-        pack_down(desk->d, size, room, desk->d_down, size, size);
-        for (long row = 0; row < room; row += TILE) slopes_of(look, it, head, start + row, row, most, dqkv);
-        for (long j = 0; j < it->before + start + real; j += TILE) {
-            long first = j - it->before - start > 0 ? (j - it->before - start) / 2 : 0; /* none before sees key j */
-            const pair *shares = desk->shares_down + first * it->width + j;
-            const pair *slopes = desk->slopes_down + first * it->width + j;
-            product(shares, 1, it->width, desk->d_down + first * size, size, room / 2 - first, desk->dv + j * size, size,
-                    size, 1);
-            product(slopes, 1, it->width, desk->q_down + first * size, size, room / 2 - first, desk->dk + j * size, size,
-                    size, 1);
-        }
+    long size = look->size, real = it->queries - start < CHUNK ? it->queries - start : CHUNK, room = up_to(real, TILE);
+    long most = up_to(it->before + start + real + TILE, LANE); /* tiles of keys may end past them */
+    const int64_t *at = it->places + it->before + start;
+    take(look->qkv + head * size, stride_of(look), at, real, room, look->cos, look->sin, look->scale, desk->q, size);
+    take(back->dout + head * size, look->heads * size, at, real, room, 0, 0, 1.0f, desk->d, size);
+    for (long row = 0; row < real; row++) soon(back->out + (at[row] * look->heads + head) * size, size);
+    pack_down(desk->q, size, room, desk->q_down, size, size);
+    pack_down(desk->d, size, room, desk->d_down, size, size);
+    for (long row = 0; row < room; row += TILE) slopes_of(look, it, head, start + row, row, most, back);
+    for (long j = 0; j < it->before + start + real; j += TILE) {
+        long first = j - it->before - start > 0 ? (j - it->before - start) / 2 : 0; /* none before sees key j */
+        const pair *shares = desk->shares_down + first * it->width + j;
+        const pair *slopes = desk->slopes_down + first * it->width + j;
+        product(shares, 1, it->width, desk->d_down + first * size, size, room / 2 - first, desk->dv + j * size, size,
+                size, 1);
+        product(slopes, 1, it->width, desk->q_down + first * size, size, room / 2 - first, desk->dk + j * size, size,
+                size, 1);
     }
 }
 
 /* The gradients of q, in their places of `dqkv`; those of keys and values as each block has them, in `dk` and `dv`
    (places of blocks x groups x size), because a key may be in several blocks: see `settle_keys`. */
-void attend_backward(const Look *look, const num *dout, num *dqkv, float *dk, float *dv) {
+void attend_backward(const Look *look, const num *out, const float *totals, const num *dout, num *dqkv, float *dk,
+                     float *dv) {
+    Back way_back = {out, dout, totals, dqkv};
     long each = look->heads / look->groups, size = look->size, stride = stride_of(look);
 #pragma omp parallel for schedule(dynamic, 1)
     for (long index = 0; index < look->blocks * look->groups; index++) {
@@ -267,8 +354,9 @@ void attend_backward(const Look *look, const num *dout, num *dqkv, float *dk, fl
         pack_across(desk->rows, it.width, desk->values_across, it.width, size);
         memset(desk->dk, 0, it.width * size * sizeof(float));
         memset(desk->dv, 0, it.width * size * sizeof(float));
-        for (long head = it.group * each; head < (it.group + 1) * each; head++)
-            back_through(look, &it, head, dout, dqkv);
+        for (long start = 0; start < it.queries; start += CHUNK)
+            for (long head = it.group * each; head < (it.group + 1) * each; head++)
+                back_through(look, &it, head, start, &way_back);
         for (long j = 0; j < it.keys; j++) {
             long at = ((it.first + j) * look->groups + it.group) * size;
             memcpy(dk + at, desk->dk + j * size, size * sizeof(float));

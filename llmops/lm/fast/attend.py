@@ -1,8 +1,8 @@
 """`Direct`: attention of a pack in C, where the processor multiplies bfloat16 in pairs (`attend.c`).
 
 `Once` does the forward pass alone, in float32 on any processor (`once.c`).
-Nothing is kept but q, k and v themselves: the backward pass computes the shares again, which costs a seventh more
-products and saves a quarter of what a layer keeps.
+Nothing is kept but q, k and v themselves and one number a query and head: the backward pass computes the shares again,
+which costs a seventh more products and saves a quarter of what a layer keeps.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Places:
     order: Tensor  # the entries of `places`, sorted by place
     offsets: Tensor  # where in `order` the entries of each place of the pack begin, and the end
 
-    @property
+    @cached_property
     def most_keys(self) -> int:
         """Of one block."""
         return int(self.starts.diff().max())
@@ -63,6 +64,15 @@ class Look(ctypes.Structure):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the way back needs: q, k and v, what was mixed, and the log of each query's sum (T H, float32, octaves)."""
+
+    qkv: Tensor
+    mixed: Tensor
+    totals: Tensor
+
+
+@dataclass(frozen=True)
 class Direct:
     """How the tokens of a pack look at each other in one layer: as `Attention`, in C."""
 
@@ -72,19 +82,21 @@ class Direct:
     turn: Turn
     window: int
 
-    def forward(self, qkv: Tensor, out: Tensor) -> Tensor:
+    def forward(self, qkv: Tensor, out: Tensor) -> Seen | None:
         """Fill `out` (T, H E) with the mixed values; returns what `backward` needs."""
         look, _held = self._look(qkv, self.library.attend_bytes)
-        self.library.attend(ctypes.byref(look), _at(out))
-        return qkv
+        totals = torch.empty(len(qkv), self.heads.queries)
+        self.library.attend(ctypes.byref(look), _at(out), _at(totals))
+        return Seen(qkv, out, totals)
 
-    def backward(self, qkv: Tensor, dout: Tensor) -> Tensor:
+    def backward(self, seen: Seen, dout: Tensor) -> Tensor:
         """The gradient of the stacked q, k and v (T, (H + 2 G) E) from that of the mixed values."""
+        qkv = seen.qkv
         look, _held = self._look(qkv, self.library.attend_bytes)
         dqkv = torch.empty_like(qkv)
         size = (2, len(self.places.places), self.heads.keys, self.heads.size)
         dk, dv = torch.empty(size, dtype=torch.float32)
-        self.library.attend_backward(ctypes.byref(look), _at(dout), _at(dqkv), _at(dk), _at(dv))
+        self.library.attend_backward(ctypes.byref(look), *map(_at, (seen.mixed, seen.totals, dout, dqkv, dk, dv)))
         order, offsets = _at(self.places.order), _at(self.places.offsets)
         self.library.settle_keys(
             ctypes.byref(look), _at(dk), _at(dv), order, offsets, _at(dqkv), ctypes.c_long(len(qkv))
@@ -106,11 +118,10 @@ class Direct:
 class Once(Direct):
     """The same where no backward pass comes."""
 
-    def forward(self, qkv: Tensor, out: Tensor) -> Tensor:
+    def forward(self, qkv: Tensor, out: Tensor) -> None:
         """Fill `out` (T, H E) with the mixed values."""
         look, _held = self._look(qkv, self.library.once_bytes)
         self.library.attend_once(ctypes.byref(look), _at(out))
-        return qkv
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:

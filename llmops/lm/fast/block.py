@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.adapt import Factors
 from llmops.lm.fast.attend import Direct, Once, Places
 from llmops.lm.fast.attention import Attention, Heads
-from llmops.lm.fast.fused import Factors, Fused
+from llmops.lm.fast.fused import Fused
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.room import Room, Rooms
 from llmops.lm.fast.spans import Group
@@ -74,7 +75,7 @@ class Kept:
     middle: Tensor
     mixed: Tensor
     gate_up: Tensor
-    products: list[Tensor]
+    products: list[Tensor | None]
     seen: Any = None
     raw_qkv: Tensor | None = None
     raw_out: Tensor | None = None
@@ -93,6 +94,7 @@ class Pass:
     lean: bool = False
     remember: bool = False
     once: bool = False
+    sparing: bool = False
 
     def attention(self, block: Block) -> Attention | Direct:
         """How the pack looks at itself in one layer."""
@@ -146,6 +148,9 @@ def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room
     raw_down, ax_down = _onto(block.down, step, block.after_mlp, inner_TI, middle_TD, after_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
     own = qkv if step.remember else None
+    if step.sparing:
+        for fused in block.fused():
+            fused.frozen.let_go()
     return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down, own)
 
 
@@ -160,7 +165,7 @@ def _behind(before: Tensor, block: Block, step: Pass, qkv: Tensor, mixed: Tensor
 
 def _onto(
     fused: Fused, step: Pass, norm: Norm | None, inputs: Tensor, x_TD: Tensor, y_TD: Tensor
-) -> tuple[Tensor | None, Tensor]:
+) -> tuple[Tensor | None, Tensor | None]:
     """Fill y with x + the product, normalised where the family does so. Returns (the product before its norm; A x)."""
     if norm is None:
         return None, fused.forward(inputs, y_TD, x_TD)

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
+from llmops.lm.fast.adapt import Factors
 from llmops.lm.fast.attend import LANE, places_of
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
-from llmops.lm.fast.fused import Factors, Fused
+from llmops.lm.fast.fused import Fused
 from llmops.lm.fast.head import Head, Vocabulary, shared_logprobs
 from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.room import Lender, Rooms
 from llmops.lm.fast.spans import groups_of
+from llmops.lm.mapped import lying_of
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class Decoder:
         self.inner = inner
         self.passes = passes
         self.lender = Lender(inner.dtype)
-        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), Fused)
+        self.stack: Stack = FAMILIES[inner.config.model_type](inner.get_decoder(), partial(Fused, passes=passes))
 
     def fits(self) -> bool:
         """Whether the layers still carry what they carried, and nothing that only transformers knows."""
         for block, layers in zip(self.stack.blocks, self.stack.layers, strict=True):
             for fused, members in zip(block.fused(), layers, strict=True):
-                for layer, rank, place in zip(members, fused.ranks, fused.addresses(), strict=True):
+                for layer, rank, place in zip(members, fused.ranks, fused.frozen.addresses, strict=True):
                     if not plain_layer(layer) or rank_of(layer) != rank or layer.weight.data_ptr() != place:
                         return False
         return not self.inner.get_input_embeddings().weight.requires_grad
@@ -58,13 +61,14 @@ class Decoder:
         learn = torch.is_grad_enabled() and hidden_ND.requires_grad
         return Head.apply(self._vocabulary(), hidden_ND, targets_N, learn)
 
-    def shared_logprobs(self, hidden_UD: Tensor, places_N: Tensor, targets_N: Tensor) -> Tensor:
+    def shared_logprobs(self, hidden_UD: Tensor, places_N: Tensor, targets_N: Tensor, sparing: bool = False) -> Tensor:
         """log p(target) in nats, N float32, where several targets may stand behind one hidden state. No gradient."""
-        return shared_logprobs(self._vocabulary(), hidden_UD, places_N, targets_N)
+        return shared_logprobs(self._vocabulary(sparing), hidden_UD, places_N, targets_N)
 
-    def _vocabulary(self) -> Vocabulary:
+    def _vocabulary(self, sparing: bool = False) -> Vocabulary:
         cap = float(getattr(self.inner.config, "final_logit_softcapping", None) or 0.0)
-        return Vocabulary(self.passes, self.inner.get_output_embeddings().weight, cap)
+        weight = self.inner.get_output_embeddings().weight
+        return Vocabulary(self.passes, weight, cap, lying_of(weight) if sparing else None)
 
     def factors(self) -> list[list[list[Factors | None]]]:
         """Of each layer and group, the adapters that are switched on now; copied into the fused products."""
@@ -78,31 +82,43 @@ class Decoder:
             found.append(of_block)
         return found
 
-    def remember(self, ids: Sequence[int]) -> Known:
-        """Go through the beginning `ids` of rows to come, once, in inference mode."""
+    def remember(self, ids: Sequence[int], sparing: bool = False) -> Known:
+        """Go through the beginning `ids` of rows to come, once, in inference mode.
+
+        A `sparing` pass, here and below, lets weights that lie in a file go, layer by layer.
+        """
         self.factors()
         places = range(len(ids))
-        step = replace(self._step(places, [places], False), remember=True)
+        step = replace(self._step(places, [places], False), remember=True, sparing=sparing)
         layers: list[Tensor] = []
         hidden_PD = self._through(step, ids, [None] * len(self.stack.blocks), layers)
         return Known(ids, layers, hidden_PD)
 
     def after(
-        self, known: Known, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]
+        self,
+        known: Known | None,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        paths: Sequence[Sequence[int]],
+        sparing: bool = False,
     ) -> Tensor:
-        """Hidden states TD of a pack whose first places are the beginning `known`, in inference mode."""
-        first = len(known.ids)
-        if len(ids) == first:
+        """Hidden states TD of a pack, in inference mode; its first places are the beginning `known`, if any."""
+        first = len(known.ids) if known else 0
+        if known and len(ids) == first:
             return known.hidden_PD
         self.factors()
-        step = self._step(positions, paths, False, first)
-        return torch.cat((known.hidden_PD, self._through(step, ids[first:], known.layers, [])))
+        step = replace(self._step(positions, paths, False, first), sparing=sparing)
+        before = known.layers if known else [None] * len(self.stack.blocks)
+        hidden_TD = self._through(step, ids[first:], before, [])
+        return torch.cat((known.hidden_PD, hidden_TD)) if known else hidden_TD
 
     def _through(
         self, step: Pass, ids: Sequence[int], before: Sequence[Tensor | None], remembered: list[Tensor]
     ) -> Tensor:
         """The last hidden states behind what each layer had before; where it shall remember, keys and values too."""
         x_TD, desk = self.stack.embed(torch.tensor(ids)), step.rooms.desk
+        if step.sparing and (lying := lying_of(self.stack.embed.weight)):
+            lying.let_go()
         for block, earlier in zip(self.stack.blocks, before, strict=True):
             after_TD = torch.empty_like(x_TD)
             kept = forward(block, step, x_TD, after_TD, desk, earlier)
@@ -130,7 +146,8 @@ class Decoder:
         keep = torch.is_grad_enabled()
         with torch.no_grad():
             factors = self.factors()
-            step = self._step(positions, paths, keep, lean=bool(self.inner.is_gradient_checkpointing))
+            lean = bool(self.inner.get_decoder().gradient_checkpointing)
+            step = self._step(positions, paths, keep, lean=lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
         return Blocks.apply(self.stack, step, factors if keep else None, embedded_TD, *trained)

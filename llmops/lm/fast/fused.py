@@ -1,7 +1,7 @@
 """`Fused`: projections that read the same input (q, k, v; gate, up) as one frozen product, with their adapters.
 
-For y = W x + s B A x of each layer, the W and the A stand below each other and the s B on a diagonal, so that a group
-costs one large product and two narrow ones. Gradients go to the input and to A and B, never to W.
+For y = W x + s B A x of each layer the W stand below each other, so that a group costs one large product; the rest is
+that of its adapters (`adapt.py`). Gradients go to the input and to A and B, never to W.
 (The factors inside the large product, as more rows or columns of it, were slower: recipes/LOG.md.)
 
 Axes: T tokens, I inputs, O outputs, R ranks together.
@@ -10,80 +10,44 @@ Axes: T tokens, I inputs, O outputs, R ranks together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Factors:
-    """One LoRA: A (rank x I) and B (O x rank), and the scale of their product."""
-
-    a_RI: Tensor
-    b_OR: Tensor
-    scale: float
+from llmops.lm.fast.adapt import Factors, Sizes
+from llmops.lm.fast.frozen import Frozen
+from llmops.lm.fast.plain import Plain
 
 
 class Fused:
-    """Some linear layers that read the same input, as one frozen weight, with room for their adapters' factors."""
+    """Some linear layers that read the same input, as one frozen weight, with their adapters."""
 
-    def __init__(self, layers: Sequence[torch.nn.Linear], ranks: Sequence[int]) -> None:
-        """Take over the weights: each layer's own becomes a view of the fused one, so they are in memory once."""
-        weights = [layer.weight.detach() for layer in layers]
-        self.weight_OI = torch.cat(weights) if len(weights) > 1 else weights[0].contiguous()
-        self.outputs, self.inputs = self.weight_OI.shape
-        self.rank = sum(ranks)
+    def __init__(self, layers: Sequence[torch.nn.Linear], ranks: Sequence[int], passes: Plain) -> None:
+        self.frozen = Frozen(layers, passes)
+        self.outputs, self.inputs = self.frozen.outputs, self.frozen.inputs
         self.ranks = list(ranks)
-        self.a_RI = self.weight_OI.new_zeros(self.rank, self.inputs)
-        self.b_OR = self.weight_OI.new_zeros(self.outputs, self.rank)
-        self.places: list[tuple[slice, slice]] = []  # of each layer: its rows among the outputs, and among the ranks
-        row = place = 0
-        for layer, weight, rank in zip(layers, weights, ranks, strict=True):
-            self.places.append((slice(row, row + len(weight)), slice(place, place + rank)))
-            layer.weight.data = self.weight_OI[self.places[-1][0]]
-            row, place = row + len(weight), place + rank
-
-    def addresses(self) -> list[int]:
-        """Where in memory the weight of each layer begins."""
-        return [self.weight_OI[rows].data_ptr() for rows, _ in self.places]
+        sizes = Sizes(self.inputs, [rows.stop - rows.start for rows in self.frozen.rows], self.ranks)
+        self.adapters = passes.adapters(sizes, layers[0].weight.dtype) if any(ranks) else None
 
     def refresh(self, factors: Sequence[Factors | None]) -> None:
-        """Copy the adapters' factors, as they are now, to their places."""
-        for (rows, places), factor in zip(self.places, factors, strict=True):
-            if factor is not None:
-                self.a_RI[places].copy_(factor.a_RI)
-                self.b_OR[rows, places].copy_(factor.b_OR * factor.scale)
+        """Take over the adapters' factors, as they are now."""
+        if self.adapters:
+            self.adapters.refresh(factors)
 
-    def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor:
-        """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR, for B's gradient."""
-        if onto_TO is None:
-            torch.mm(x_TI, self.weight_OI.T, out=y_TO)
-        else:
-            torch.addmm(onto_TO, x_TI, self.weight_OI.T, out=y_TO)
-        ax_TR = x_TI @ self.a_RI.T
-        if self.rank:
-            y_TO.addmm_(ax_TR, self.b_OR.T)
-        return ax_TR
+    def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor | None:
+        """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, for B's gradient."""
+        self.frozen.forward(x_TI, y_TO, onto_TO)
+        return self.adapters.forward(x_TI, y_TO) if self.adapters else None
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
-        """Fill `dx_TI` with the gradient of the inputs; returns that of A x, TR."""
-        torch.mm(dy_TO, self.weight_OI, out=dx_TI)
-        dax_TR = dy_TO @ self.b_OR
-        if self.rank:
-            dx_TI.addmm_(dax_TR, self.a_RI)
-        return dax_TR
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor | None:
+        """Fill `dx_TI` with the gradient of the inputs; returns that of A x."""
+        self.frozen.backward(dy_TO, dx_TI)
+        return self.adapters.backward(dy_TO, dx_TI) if self.adapters else None
 
     def factor_gradients(
-        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
+        self, x_TI: Tensor, ax: Tensor | None, dy_TO: Tensor, dax: Tensor | None, factors: Sequence[Factors | None]
     ) -> list[Tensor]:
         """Gradients of A and B of each adapter in turn."""
-        if not self.rank:
+        if self.adapters is None or ax is None or dax is None:
             return []
-        da_RI, db_RO = dax_TR.T @ x_TI, ax_TR.T @ dy_TO
-        found: list[Tensor] = []
-        for (rows, places), factor in zip(self.places, factors, strict=True):
-            if factor is not None:
-                found.append(da_RI[places].to(factor.a_RI.dtype))
-                found.append((db_RO[places, rows].T.to(factor.b_OR.dtype) * factor.scale).contiguous())
-        return found
+        return self.adapters.gradients(x_TI, ax, dy_TO, dax, factors)

@@ -45,26 +45,30 @@ void norm_backward(const num *x, long x_stride, const float *w, float eps, const
 #define CUBIC 0.044715f
 #define SLOPE 1.5957691216f /* 2 sqrt(2 / pi) */
 
-static inline float bend(float g, int gelu) { return gelu ? SLOPE * (g + CUBIC * g * g * g) : g; }
-static inline float bend_slope(float g, int gelu) { return gelu ? SLOPE * (1.0f + 3.0f * CUBIC * g * g) : 1.0f; }
+static inline stripe bend(stripe g, int gelu) {
+    if (gelu) g = SLOPE * (g + CUBIC * g * g * g);
+    return g;
+}
+static inline stripe bend_slope(stripe g) { return SLOPE * (1.0f + 3.0f * CUBIC * g * g); }
 
 /* One row of `gate` and of `gate_backward`: inlined with a constant `gelu`, so that no lane decides it. */
 static inline __attribute__((always_inline)) void gate_row(const num *g, const num *u, num *to, int gelu, long size) {
-    LANES for (long i = 0; i < size; i++) {
-        float x = get(g[i]);
-        to[i] = put(x / (1.0f + exp_of(-bend(x, gelu))) * get(u[i]));
+    STRIPES for (long i = 0; i < size; i += STRIPE) {
+        stripe x = load(g + i, size - i);
+        store(to + i, x / (1.0f + exp_of_each(-bend(x, gelu))) * load(u + i, size - i), size - i);
     }
 }
 
 static inline __attribute__((always_inline)) void gate_row_backward(num *restrict g, num *restrict u,
                                                                     const num *restrict d, num *restrict to, int gelu,
                                                                     long size) {
-    LANES for (long i = 0; i < size; i++) {
-        float x = get(g[i]), up = get(u[i]), dy = get(d[i]);
-        float s = 1.0f / (1.0f + exp_of(-bend(x, gelu))), act = x * s;
-        to[i] = put(act * up);
-        g[i] = put(dy * up * (s + act * (1.0f - s) * bend_slope(x, gelu)));
-        u[i] = put(dy * act);
+    STRIPES for (long i = 0; i < size; i += STRIPE) {
+        stripe x = load(g + i, size - i), up = load(u + i, size - i), dy = load(d + i, size - i);
+        stripe s = 1.0f / (1.0f + exp_of_each(-bend(x, gelu))), act = x * s, back = act * (1.0f - s);
+        store(to + i, act * up, size - i);
+        if (gelu) back = back * bend_slope(x);
+        store(g + i, dy * up * (s + back), size - i);
+        store(u + i, dy * act, size - i);
     }
 }
 
@@ -205,8 +209,6 @@ void softmax_backward(const num *shares, num *d, const int32_t *counts, long win
         if (low <= high) memset(g + high + 1, 0, (keys - high - 1) * sizeof(num));
     }
 }
-
-static inline float capped(float x, float cap) { return cap - 2.0f * cap / (1.0f + exp_of(x * 2.0f / cap)); }
 
 /* found = log of the sum of exp(logits), each bent by a final soft cap (0 for none). */
 void log_total(const num *logits, float cap, float *found, long rows, long size) {

@@ -7,6 +7,7 @@ built in a temporary folder and loaded from there; nothing is kept on disk, so n
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,9 +19,11 @@ import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
+from llmops.lm.fast.adapt import LANE, Adapters, Narrow, Products, Sizes
 from llmops.lm.fast.plain import Plain, Turn
+from llmops.lm.fast.products import LEAST_ROWS, FrozenProducts
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c", "adapt.c", "products.c"))
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 WIDE = "-mprefer-vector-width=512"
@@ -39,6 +42,18 @@ def working_compiler() -> str:
     except LlmopsError:
         return ""
     return Path(str(compiler())).name
+
+
+@lru_cache(maxsize=1)
+def multiplies_pairs() -> bool:
+    """Whether `attend.c` does attention on this processor, as its compiler tells: with AVX-512 BF16, without AMX."""
+    program = working_compiler() and compiler()
+    if not program:
+        return False
+    command = [program, *FLAGS, "-dM", "-E", "-x", "c", os.devnull]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    known = set(done.stdout.split())
+    return "__AVX512BF16__" in known and "__AMX_BF16__" not in known
 
 
 @lru_cache(maxsize=len(DEFINES))
@@ -77,6 +92,17 @@ class Compiled(Plain):
         self.library.once_bytes.restype = ctypes.c_long
         self.once = self.library
         self.direct = self.library if self.library.attend_bytes(*_long(1, 1)) else None
+        self.products = FrozenProducts(self.library) if self.library.products_here() else None
+
+    def product(self, x_TI: Tensor, weight_OI: Tensor, out_TO: Tensor, onto_TO: Tensor | None = None) -> None:
+        if self.products is None or len(x_TI) < LEAST_ROWS:
+            super().product(x_TI, weight_OI, out_TO, onto_TO)
+            return
+        self.products.product(x_TI, weight_OI, out_TO, onto_TO)
+
+    def adapters(self, sizes: Sizes, dtype: torch.dtype) -> Adapters:
+        whole = all(size % LANE == 0 for size in (sizes.inputs, *sizes.outputs))
+        return Narrow(sizes, self.library) if self.library.adapts() and whole else Products(sizes, dtype)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         groups = x.shape[1] if x.dim() == 3 else 1

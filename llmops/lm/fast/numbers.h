@@ -1,4 +1,4 @@
-/* Numbers as both files of C read and write them, and exp. Built once for float32 and once with -DBFLOAT16. */
+/* Numbers as all files of C read and write them, and exp. Built once for float32 and once with -DBFLOAT16. */
 
 #pragma once
 #include <stdint.h>
@@ -54,6 +54,42 @@ static inline float exp_of(float x) {
     memcpy(&power, &bits, 4);
     return p * power;
 }
+
+/* A stripe of a row: sixteen numbers where the processor rounds to bfloat16 by itself, else one, and the compiler makes
+   of it what it can. SwiGLU by sixteen takes 0.3 ns a number, what the compiler makes of single ones 0.8. `left` is how
+   many there are. Operators work on both. */
+#if defined(BFLOAT16) && defined(__AVX512BF16__)
+#include <immintrin.h>
+typedef __m512 stripe;
+enum { STRIPE = 16 };
+#define STRIPES
+static inline __mmask16 some(long left) { return left > 15 ? 0xffff : (__mmask16)((1u << left) - 1); }
+static inline stripe load(const num *x, long left) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some(left), x)), 16));
+}
+static inline void store(num *to, stripe x, long left) {
+    _mm256_mask_storeu_epi16(to, some(left), (__m256i)_mm512_cvtneps_pbh(x));
+}
+/* 2 to the x, by the same polynomial; NaN stays. */
+static inline stripe power_of_2(stripe x) {
+    stripe n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = x - n;
+    stripe p = (((0.009666369f * f + 0.055921976f) * f + 0.240223490f) * f + 0.693121045f) * f + 1.000000000f;
+    return _mm512_scalef_ps(p, n);
+}
+static inline stripe exp_of_each(stripe x) { /* a NaN passes here too */
+    x = _mm512_max_ps(_mm512_set1_ps(-87.0f), _mm512_min_ps(_mm512_set1_ps(88.0f), x));
+    return power_of_2(x * 1.44269504f);
+}
+#else
+typedef float stripe;
+enum { STRIPE = 1 };
+#define STRIPES LANES
+static inline stripe load(const num *x, long left) { return get(*x); }
+static inline void store(num *to, stripe x, long left) { *to = put(x); }
+static inline stripe exp_of_each(stripe x) { return exp_of(x); }
+#endif
+/* A final soft cap: cap tanh(x / cap). */
+static inline float capped(float x, float cap) { return cap - 2.0f * cap / (1.0f + exp_of(x * 2.0f / cap)); }
 
 /* Rotate one head by its position (halves, as Llama and Gemma do), scaled; `way` -1 turns back. */
 static inline void turn(const float *cos, const float *sin, float way, float scale, const num *from, num *to,

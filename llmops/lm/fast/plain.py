@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.adapt import Adapters, Products, Sizes
+from llmops.lm.fast.products import FrozenProducts
+
 LOWEST = torch.finfo(torch.float32).min
 
 
@@ -35,6 +38,18 @@ class Plain:
     name = "plain"
     once: Any = None  # the library that does attention in C where no backward pass comes (`attend.py`)
     direct: Any = None  # the library that does attention in C too (`attend.py`)
+    products: FrozenProducts | None = None  # those in C, where they are the faster ones
+
+    def adapters(self, sizes: Sizes, dtype: torch.dtype) -> Adapters:
+        """What does the work of the adapters of a group of projections."""
+        return Products(sizes, dtype)
+
+    def product(self, x_TI: Tensor, weight_OI: Tensor, out_TO: Tensor, onto_TO: Tensor | None = None) -> None:
+        """out = x W', added to `onto_TO` where it is given."""
+        if onto_TO is None:
+            torch.mm(x_TI, weight_OI.T, out=out_TO)
+        else:
+            torch.addmm(onto_TO, x_TI, weight_OI.T, out=out_TO)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         """out = x / rms(x) * w (Zhang & Sennrich 2019, arXiv:1910.07467)."""

@@ -1,0 +1,190 @@
+"""Adapters of a group of projections (`fused.py`): `Products` by torch, `Narrow` in C (`adapt.c`).
+
+A general routine spends most of its time on such narrow products on other things (recipes/LOG.md).
+
+Axes: T tokens, I inputs, O outputs, R ranks together (in C each layer's own filled up to a multiple of eight).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+EIGHT, LANE = 8, 16  # ranks, and columns, of which `adapt.c` takes so many at once
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One LoRA: A (rank x I) and B (O x rank), and the scale of their product."""
+
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a group: its inputs, and of each layer the outputs and the rank (0: no adapter)."""
+
+    inputs: int
+    outputs: Sequence[int]
+    ranks: Sequence[int]
+
+    def places(self, ranks: Sequence[int]) -> list[tuple[slice, slice]]:
+        """Of each layer: its rows among the outputs, and its `ranks` among all."""
+        found, row, place = [], 0, 0
+        for outputs, rank in zip(self.outputs, ranks, strict=True):
+            found.append((slice(row, row + outputs), slice(place, place + rank)))
+            row, place = row + outputs, place + rank
+        return found
+
+
+class Adapters(Protocol):
+    """What a group of projections asks of its adapters: y = W x + s B A x, of each layer, without the W x."""
+
+    def refresh(self, factors: Sequence[Factors | None]) -> None:
+        """Take over the factors as they are now."""
+
+    def forward(self, x_TI: Tensor, y_TO: Tensor) -> Tensor:
+        """Add s B A x to `y_TO`; returns A x, TR."""
+
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
+        """Add the gradient that the inputs have through the adapters to `dx_TI`; returns that of A x, TR."""
+
+    def gradients(
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
+    ) -> list[Tensor]:
+        """Of A and B of each adapter in turn, in their own precision."""
+
+
+class Products:
+    """The A below each other and the s B on a diagonal, so that a group costs two narrow products."""
+
+    def __init__(self, sizes: Sizes, dtype: torch.dtype) -> None:
+        self.places = sizes.places(sizes.ranks)
+        self.a_RI = torch.zeros(sum(sizes.ranks), sizes.inputs, dtype=dtype)
+        self.b_OR = torch.zeros(sum(sizes.outputs), sum(sizes.ranks), dtype=dtype)
+
+    def refresh(self, factors: Sequence[Factors | None]) -> None:
+        for (rows, places), factor in zip(self.places, factors, strict=True):
+            if factor is not None:
+                self.a_RI[places].copy_(factor.a_RI)
+                self.b_OR[rows, places].copy_(factor.b_OR * factor.scale)
+
+    def forward(self, x_TI: Tensor, y_TO: Tensor) -> Tensor:
+        ax_TR = x_TI @ self.a_RI.T
+        y_TO.addmm_(ax_TR, self.b_OR.T)
+        return ax_TR
+
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
+        dax_TR = dy_TO @ self.b_OR
+        dx_TI.addmm_(dax_TR, self.a_RI)
+        return dax_TR
+
+    def gradients(
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
+    ) -> list[Tensor]:
+        da_RI, db_RO = dax_TR.T @ x_TI, ax_TR.T @ dy_TO
+        found: list[Tensor] = []
+        for (rows, places), factor in zip(self.places, factors, strict=True):
+            if factor is not None:
+                found.append(da_RI[places].to(factor.a_RI.dtype))
+                found.append((db_RO[places, rows].T.to(factor.b_OR.dtype) * factor.scale).contiguous())
+        return found
+
+
+class Part(ctypes.Structure):
+    """`Part` of `adapt.c`."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("a", "b", "da", "db")),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_long) for name in ("rank", "column", "columns", "first", "ranks")),
+    )
+
+
+class Group(ctypes.Structure):
+    """`Group` of `adapt.c`."""
+
+    _fields_ = (
+        ("parts", ctypes.POINTER(Part)),
+        *((name, ctypes.c_long) for name in ("count", "inputs", "outputs", "ranks")),
+        *((name, ctypes.c_void_p) for name in ("a_down", "a_up", "b_down", "b_up")),
+    )
+
+
+class Narrow:
+    """The same in C, for bfloat16; factors and their gradients are float32."""
+
+    def __init__(self, sizes: Sizes, library: Any) -> None:
+        self.library, self.inputs = library, sizes.inputs
+        filled = [-(-rank // EIGHT) * EIGHT for rank in sizes.ranks]
+        self.rank = sum(filled)
+        self.parts = (Part * sum(rank > 0 for rank in filled))(
+            *(
+                Part(
+                    rank=rank,
+                    column=rows.start,
+                    columns=rows.stop - rows.start,
+                    first=at.start,
+                    ranks=at.stop - at.start,
+                )
+                for rank, (rows, at) in zip(sizes.ranks, sizes.places(filled), strict=True)
+                if rank
+            )
+        )
+        of_b = sum(part.columns * part.ranks for part in self.parts)
+        self.packed = [torch.zeros(count, dtype=torch.bfloat16) for count in [self.inputs * self.rank] * 2 + [of_b] * 2]
+        self.group = Group(
+            self.parts,
+            len(self.parts),
+            self.inputs,
+            sum(sizes.outputs),
+            self.rank,
+            *map(torch.Tensor.data_ptr, self.packed),
+        )
+
+    def refresh(self, factors: Sequence[Factors | None]) -> None:
+        held = []
+        for part, factor in zip(self.parts, filter(None, factors), strict=True):
+            a_RI, b_OR = factor.a_RI.float().contiguous(), factor.b_OR.float().contiguous()
+            part.a, part.b, part.scale = a_RI.data_ptr(), b_OR.data_ptr(), factor.scale
+            held += [a_RI, b_OR]
+        self.library.adapt_refresh(ctypes.byref(self.group))
+
+    def forward(self, x_TI: Tensor, y_TO: Tensor) -> Tensor:
+        return self._add(x_TI, y_TO, back=False)
+
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
+        return self._add(dy_TO, dx_TI, back=True)
+
+    def _add(self, x: Tensor, y: Tensor, back: bool) -> Tensor:
+        between_TR = torch.empty(len(x), self.rank, dtype=torch.bfloat16)
+        self.library.adapt(
+            ctypes.byref(self.group), ctypes.c_int(back), _at(x), _at(between_TR), _at(y), ctypes.c_long(len(x))
+        )
+        return between_TR
+
+    def gradients(
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
+    ) -> list[Tensor]:
+        found: list[Tensor] = []
+        for part in self.parts:
+            da_RI, db_OR = torch.empty(part.rank, self.inputs), torch.empty(part.columns, part.rank)
+            part.da, part.db = da_RI.data_ptr(), db_OR.data_ptr()
+            found += [da_RI, db_OR]
+        pairs = torch.empty((len(x_TI) + 1) * self.rank, dtype=torch.int32)
+        self.library.adapt_gradients(
+            ctypes.byref(self.group), *map(_at, (x_TI, ax_TR, dy_TO, dax_TR, pairs)), ctypes.c_long(len(x_TI))
+        )
+        given = [tensor for factor in factors if factor for tensor in (factor.a_RI, factor.b_OR)]
+        return [gradient.to(tensor.dtype) for gradient, tensor in zip(found, given, strict=True)]
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
