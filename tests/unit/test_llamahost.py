@@ -134,7 +134,7 @@ def test_a_processor_with_wider_instructions_is_told_of_the_faster_build(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(SERVER, raising=False)
-    monkeypatch.setattr(llamahost, "find_spec", lambda name: None)
+    monkeypatch.setattr(llamahost, "PACKAGE", "no_such_package")
     monkeypatch.setattr(llamahost, "PROCESSOR", tmp_path / "cpuinfo")
     assert about() == "llama.cpp as it is shipped, for any processor"
     (tmp_path / "cpuinfo").write_text("flags : avx2 avx512f\n")
