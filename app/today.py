@@ -123,9 +123,9 @@ def _champion(at: Workspace, event: Promotion) -> Html:
 
 def _trial(at: Workspace, name: str) -> list[Html]:
     """What is tried beside it, where something is."""
-    from llmops.pipeline.canary import on_trial
+    from llmops import pipeline
 
-    reading = on_trial(name, at)
+    reading = pipeline.on_trial(name, at)
     if reading is None:
         return []
     share = f"{reading.canary.share:.0%} of the conversations"

@@ -153,6 +153,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import measure_cheap as measure_cheap
     from llmops.pipeline import measure_load as measure_load
     from llmops.pipeline import new as new
+    from llmops.pipeline import on_trial as on_trial
     from llmops.pipeline import outcome as outcome
     from llmops.pipeline import page as page
     from llmops.pipeline import pick as pick
@@ -185,12 +186,11 @@ __version__ = "0.1.0"
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
     "llmops.pipeline": """abstention adopt ask_held_out board calibrate canary card certify chat choose compare correct
-        curate evaluate evaluate_questions evaluate_suite examine examples_of export export_suite feedback
-        forecast forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up listing
-        load measure_cheap measure_load new outcome page pick plan power predict prepare promote prove read_lm_eval
-        register rollback run serve show side_by_side slices start_canary stop stop_canary sweep train train_seeds
-        vary
-        write_note""",
+        curate evaluate evaluate_questions evaluate_suite examine examples_of export export_suite
+        feedback forecast forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up
+        listing load measure_cheap measure_load new on_trial outcome page pick plan power predict
+        prepare promote prove read_lm_eval register rollback run serve show side_by_side slices
+        start_canary stop stop_canary sweep train train_seeds vary write_note""",
     "llmops.store.workspace": "Workspace",
     "llmops.core.capacity": "Capacity Need",
     "llmops.core.context": "Surroundings",

@@ -3,7 +3,7 @@
 Every verb takes the workspace as `at` and leaves there what it made. Rooms are opened late, because some are heavy.
 """
 
-from llmops.pipeline.canary import canary, start_canary, stop_canary
+from llmops.pipeline.canary import canary, on_trial, start_canary, stop_canary
 from llmops.pipeline.choose import choose
 from llmops.pipeline.exam import examine
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
@@ -60,6 +60,7 @@ __all__ = [
     "measure_cheap",
     "measure_load",
     "new",
+    "on_trial",
     "outcome",
     "page",
     "pick",

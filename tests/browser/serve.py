@@ -185,8 +185,11 @@ def fake_pipeline(words: str) -> types.ModuleType:
         at.ledger.append(said, "tone", exchange)
         return said
 
+    def on_trial(name: str, at: Any) -> None:
+        return None
+
     module = types.ModuleType("llmops.pipeline")
-    verbs = (health, outcome, chat, feedback, *fake_lookers(words), *fake_makers(words))
+    verbs = (health, outcome, chat, feedback, on_trial, *fake_lookers(words), *fake_makers(words))
     vars(module).update({verb.__name__: verb for verb in verbs})
     return module
 
