@@ -20,7 +20,9 @@ PROCESSES = 8
 WRITES = {"ci": 100, "soak": 1000}  # of each process
 P99_S = 0.25
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-LOOK_S = 0.005  # between the look and the write of a planted fault, so that two of them meet on any machine
+# Between the look and the write of a planted fault, so that two of them meet on any machine; and so long that whoever is
+# overtaken twice has waited too long, while in a queue eight would still be in time.
+LOOK_S, HOLD_S = 0.005, 0.015
 # Given a database's URL, gives what writes one event there.
 Writer = Callable[[str], Callable[[Feedback], None]]
 
@@ -33,22 +35,22 @@ def appends(url: str) -> Callable[[Feedback], None]:
 
 def deferred(url: str) -> Callable[[Feedback], None]:
     """A planted fault: a transaction that begins as SQLite's do by themselves, looks, and then writes."""
-    return _unqueued(url, "BEGIN DEFERRED")
+    return _unqueued(url, "BEGIN DEFERRED", LOOK_S)
 
 
 def overtaking(url: str) -> Callable[[Feedback], None]:
     """A planted fault: no queue. SQLite's waiters sleep, ever longer, and whoever just wrote is there first."""
-    return _unqueued(url, "BEGIN IMMEDIATE")
+    return _unqueued(url, "BEGIN IMMEDIATE", HOLD_S)
 
 
-def _unqueued(url: str, begin: str) -> Callable[[Feedback], None]:
+def _unqueued(url: str, begin: str, look_s: float) -> Callable[[Feedback], None]:
     file = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30.0, isolation_level=None)
 
     def write(event: Feedback) -> None:
         file.execute(begin)
         try:
             file.execute("SELECT max(number) FROM events").fetchone()
-            time.sleep(LOOK_S)
+            time.sleep(look_s)
             row = ("feedback", "proof", event.exchange, event.model_dump_json())
             file.execute("INSERT INTO events (kind, name, key, body) VALUES (?, ?, ?, ?)", row)
             file.execute("COMMIT")
@@ -74,7 +76,7 @@ def planted(size: Size, folder: Path) -> CheckResult:
     """The wrong ledgers, put through the check of the right one."""
     faults = {"begins deferred": deferred, "has no queue": overtaking}
     results = {
-        name: written("", f"sqlite:///{folder / f'{fault.__name__}.db'}", WRITES["ci"] // 2, fault)
+        name: written("", f"sqlite:///{folder / f'{fault.__name__}.db'}", WRITES["ci"] // 4, fault)
         for name, fault in faults.items()
     }
     return found_out("wrong ledgers are found out", results)

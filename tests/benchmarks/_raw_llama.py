@@ -11,6 +11,7 @@ from llmops.serving.llamacpp import LlamaCppEngine
 if __name__ == "__main__":
     file, threads, slots, context = sys.argv[1:5]
     engine = LlamaCppEngine(Path(file), int(threads), int(context), int(slots))
-    print(engine._url, engine._key, flush=True)
+    host = engine._open()
+    print(host.url, host.secret, flush=True)
     while True:
         time.sleep(1)

@@ -51,7 +51,7 @@ def text(found: list[Piece]) -> str:
 
 
 def test_an_upstream_answers_what_it_answers_when_asked_directly(raw: LlamaCppEngine, model: LocalModel) -> None:
-    upstream = UpstreamEngine(Upstream(raw._url, "any", raw._key), slots=2, context_tokens=512)
+    upstream = UpstreamEngine(Upstream(raw._open().url, "any", raw._open().secret), slots=2, context_tokens=512)
     ids = model.renderer.prompt_ids([Message(role="user", content="the cat")])
     sampling = Sampling(max_tokens=4)
     theirs, ours = pieces(raw, ids, sampling), pieces(upstream, ids, sampling)
@@ -60,7 +60,8 @@ def test_an_upstream_answers_what_it_answers_when_asked_directly(raw: LlamaCppEn
 
 
 def test_an_upstream_that_refuses_or_is_not_there_says_so(raw: LlamaCppEngine) -> None:
-    for token, url, why in (("wrong", raw._url, "answered 401"), (None, "http://127.0.0.1:9", "cannot be reached")):
+    here, nowhere = raw._open().url, "http://127.0.0.1:9"
+    for token, url, why in (("wrong", here, "answered 401"), (None, nowhere, "cannot be reached")):
         with pytest.raises(LlmopsError, match=why):
             pieces(UpstreamEngine(Upstream(url, "any", token)), [1, 20], Sampling())
     assert "secret" not in repr(Upstream("http://x", "m", "secret"))
