@@ -20,8 +20,8 @@ PROCESSES = 8
 WRITES = {"ci": 100, "soak": 1000}  # of each process
 P99_S = 0.25
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-# Between the look and the write of a planted fault, so that two of them meet on any machine; and so long that whoever is
-# overtaken twice has waited too long, while in a queue eight would still be in time.
+# Between the look and the write of a planted fault, so that two of them meet on any machine; and so long that whoever
+# is overtaken twice has waited too long, while in a queue eight would still be in time.
 LOOK_S, HOLD_S = 0.005, 0.015
 # Given a database's URL, gives what writes one event there.
 Writer = Callable[[str], Callable[[Feedback], None]]
