@@ -33,6 +33,8 @@ PROCESSOR, WIDE = Path("/proc/cpuinfo"), "avx512f"
 # A reader who leaves is noticed between two batches of the prompt.
 BATCH_TOKENS = 256
 LOAD_S = 120
+# Threads that wait for each other spin this often, then sleep: what they spin, the gateway on the same cores lacks.
+SPINS = "3000"
 # Stops the server once this process is gone, however it went: then nobody holds the other end of the keeper's input.
 KEEPER = """
 import subprocess, sys, threading
@@ -210,7 +212,7 @@ class Beside(Host):
                 stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=said,
-                env={**os.environ, "LLAMA_API_KEY": self.secret},
+                env={"GOMP_SPINCOUNT": SPINS, **os.environ, "LLAMA_API_KEY": self.secret},
                 start_new_session=True,
             )
         try:
