@@ -156,6 +156,7 @@ def main() -> None:
     from llmops.core.context import Surroundings
     from llmops.lm.base import load_tokenizer
     from llmops.lm.machine import has_fast_bfloat16
+    from llmops.lm.pack import pack_tokens
     from llmops.planning.bases import open_base
 
     tokenizer = load_tokenizer(open_base(BASE, Surroundings()).folder)
@@ -167,7 +168,7 @@ def main() -> None:
     peer = [str(PEERS), str(THEIRS)]
     for name, sizes, batch, steps in (("50 to 300 tokens", (50, 300), BATCH, 9), ("1,024 tokens", (1024, 1024), 2, 4)):
         job = {**shared, "rows": rows(tokenizer, *sizes, batch * steps), "batch": batch, "steps": steps}
-        job |= {"decoder": "compiled", "pack_tokens": 2048}
+        job |= {"decoder": "compiled", "pack_tokens": pack_tokens("cpu")}
         mine = in_a_process(me, job)
         counted = operations([len(row) for row in job["rows"]]) / sum(mine.tokens)
         share = counted * mine.tokens_per_s / mine.flops
