@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from llmops.core.proof import CheckResult, Size, found_out
@@ -87,8 +88,9 @@ def written(name: str, url: str, writes: int, writer: Writer = appends) -> Check
     Ledger(url).read(Feedback)  # the table is there: a fault may not depend on who makes it
     fork = multiprocessing.get_context("fork")
     pipes = [fork.Pipe(duplex=False) for _ in range(PROCESSES)]
+    start = fork.Barrier(PROCESSES)  # a large process forks slowly: the first would be done before the last begins
     workers = [
-        fork.Process(target=_write, args=(url, writer, number, writes, sender))
+        fork.Process(target=_write, args=(url, writer, number, writes, sender, start))
         for number, (_, sender) in enumerate(pipes)
     ]
     for worker in workers:
@@ -117,9 +119,10 @@ def written(name: str, url: str, writes: int, writer: Writer = appends) -> Check
     )
 
 
-def _write(url: str, writer: Writer, worker: int, writes: int, sender: Connection) -> None:
+def _write(url: str, writer: Writer, worker: int, writes: int, sender: Connection, start: Barrier) -> None:
     write = writer(url)
     took, failed = [], []
+    start.wait(60)
     for number in range(writes):
         event = Feedback(exchange=f"{worker}-{number}", thumb="up", author="proof", at=NOON)
         began = time.perf_counter()

@@ -207,6 +207,7 @@ def test_an_empty_workspace_says_what_to_do(servers: dict[str, Server], visit: V
         watched.tab(name)
         watched.page.get_by_text(hint).wait_for()
     watched.tab("Today")
+    watched.page.wait_for_timeout(1000)  # the page is drawn afresh when its tab opens, and a click before that is lost
     watched.page.locator("#start-own").click()
     watched.page.locator("#new-file").wait_for()
     assert watched.errors == []
