@@ -16,11 +16,12 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from llmops.core.cleaning import Normalise, Quality
 from llmops.core.context import Surroundings
-from llmops.core.method import DPO, KTO
-from llmops.core.recipe import Recipe, Training
+from llmops.core.method import DPO, KTO, Training
+from llmops.core.recipe import Recipe
 from llmops.core.report import EvalReport
-from llmops.core.sources import Data, Normalise, Quality, Source
+from llmops.core.sources import Data, Source
 from llmops.core.tasks import Reply
 from llmops.data.steps.deal import Side, side_of
 from llmops.evals.intervals import wilson
