@@ -24,7 +24,7 @@ import numpy as np
 from llmops.core.dataset import Message, Role
 from llmops.core.errors import RequestError
 from llmops.core.report import SubjectKind
-from llmops.experiments.parts import Parts, Vocabulary, unit_rows
+from llmops.experiments.parts import OnNeighbours, OnStates, Parts, Vocabulary
 
 if TYPE_CHECKING:
     from llmops.lm.ports import Probe
@@ -143,31 +143,27 @@ class Tfidf(Baseline):
 
 
 @dataclass(frozen=True, eq=False)
-class Frozen(Baseline):
+class Frozen(OnStates, Baseline):
     """Logistic regression on the standardised last hidden state of the frozen base."""
 
     mean_D: np.ndarray
     scale_D: np.ndarray
 
     kind = "frozen"
-    needs_probe = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("mean_D", (self._width(),))
-        self._check("scale_D", (self._width(),))
-        if not (self.scale_D > 0).all():
-            raise ValueError("a scale is not above 0")
+        self._check_standards(self._width())
 
     def _width(self) -> int:
         return int(self.weights_FK.shape[0])
 
     def features(self, texts: Sequence[str], probe: Probe | None) -> Any:
-        return (self._seen(cast("Probe", probe).hidden_ND, texts, self._width()) - self.mean_D) / self.scale_D
+        return self._states(texts, probe)
 
 
 @dataclass(frozen=True, eq=False)
-class Nearest(Baseline):
+class Nearest(OnNeighbours, Baseline):
     """The labels of the `neighbours_1` training rows whose standardised hidden states have the highest cosine."""
 
     mean_D: np.ndarray
@@ -177,27 +173,18 @@ class Nearest(Baseline):
     neighbours_1: np.ndarray
 
     kind = "nearest"
-    needs_probe = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rows, width = self.states_MD.shape if self.states_MD.ndim == 2 else (0, 0)
-        for name, shape in (("mean_D", (width,)), ("scale_D", (width,)), ("states_MD", (rows, width))):
-            self._check(name, shape)
-        self._check("sides_M", (rows,))
-        self._check("neighbours_1", (1,))
-        if not (self.scale_D > 0).all():
-            raise ValueError("a scale is not above 0")
-        if not set(self.sides_M.tolist()) <= set(range(len(self.labels))) or not 1 <= self.neighbours_1[0] <= rows:
-            raise ValueError("its rows have other labels, or there are fewer than it asks")
+        self._check_neighbours("sides_M")
+        if not set(self.sides_M.tolist()) <= set(range(len(self.labels))):
+            raise ValueError("its rows have other labels")
 
     def _width(self) -> int:
         return len(self.labels)
 
     def features(self, texts: Sequence[str], probe: Probe | None) -> Any:
-        hidden_ND = self._seen(cast("Probe", probe).hidden_ND, texts, len(self.mean_D))
-        alike_NM = unit_rows((hidden_ND - self.mean_D) / self.scale_D) @ self.states_MD.T
-        return votes(alike_NM, self.sides_M.astype(int), int(self.neighbours_1[0]), len(self.labels))
+        return votes(self._alike(texts, probe), self.sides_M.astype(int), int(self.neighbours_1[0]), len(self.labels))
 
 
 class Base(Baseline):

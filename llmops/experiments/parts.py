@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from llmops.store.files import read_json, write_json, writing
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from llmops.lm.ports import Probe
 
 CARD = "baseline.json"
 ARRAYS = "baseline.safetensors"
@@ -55,6 +57,45 @@ class Parts:
         write_json(folder / CARD, {"kind": self.kind, **{n: list(p) for n, p in parts.items() if n not in arrays}})
         with writing(folder / ARRAYS) as draft:
             save_file(arrays, draft)
+
+
+class OnStates(Parts):
+    """A row that reads the frozen base's last hidden states, standardised. The arrays are fields of each kind."""
+
+    mean_D: np.ndarray
+    scale_D: np.ndarray
+    needs_probe = True
+
+    def _check_standards(self, width: int) -> None:
+        self._check("mean_D", (width,))
+        self._check("scale_D", (width,))
+        if not (self.scale_D > 0).all():
+            raise ValueError("a scale is not above 0")
+
+    def _states(self, texts: Sequence[str], probe: Probe | None) -> np.ndarray:
+        """The states of the texts, ND."""
+        hidden_ND = self._seen(cast("Probe", probe).hidden_ND, texts, len(self.mean_D))
+        return np.asarray((hidden_ND - self.mean_D) / self.scale_D)
+
+
+class OnNeighbours(OnStates):
+    """A row that asks the `neighbours_1` training rows whose states have the highest cosine; `states_MD` are theirs."""
+
+    states_MD: np.ndarray
+    neighbours_1: np.ndarray
+
+    def _check_neighbours(self, of_each: str) -> None:
+        """`of_each` is what it knows of each training row, M."""
+        rows, width = self.states_MD.shape if self.states_MD.ndim == 2 else (0, 0)
+        self._check_standards(width)
+        for name, shape in (("states_MD", (rows, width)), (of_each, (rows,)), ("neighbours_1", (1,))):
+            self._check(name, shape)
+        if not 1 <= self.neighbours_1[0] <= rows:
+            raise ValueError("there are fewer rows than it asks")
+
+    def _alike(self, texts: Sequence[str], probe: Probe | None) -> np.ndarray:
+        """The cosine of each text with each training row, NM."""
+        return np.asarray(unit_rows(self._states(texts, probe)) @ self.states_MD.T)
 
 
 Kind = TypeVar("Kind", bound=Parts)

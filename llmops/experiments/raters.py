@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmops.core.errors import RequestError
-from llmops.experiments.parts import Parts, Vocabulary, read_parts, unit_rows
+from llmops.experiments.parts import OnNeighbours, OnStates, Parts, Vocabulary, read_parts
 
 if TYPE_CHECKING:
     from llmops.lm.ports import Probe
@@ -83,7 +83,7 @@ class Words(Rater):
 
 
 @dataclass(frozen=True, eq=False)
-class States(Rater):
+class States(OnStates, Rater):
     """A weight for each number of the standardised hidden state."""
 
     weights_D: np.ndarray
@@ -92,23 +92,19 @@ class States(Rater):
     scale_D: np.ndarray
 
     kind = "frozen"
-    needs_probe = True
 
     def __post_init__(self) -> None:
-        for name in ("weights_D", "mean_D", "scale_D"):
-            self._check(name, (len(self.weights_D),))
+        self._check("weights_D", (len(self.weights_D),))
+        self._check_standards(len(self.weights_D))
         self._check("bias_1", (1,))
-        if not (self.scale_D > 0).all():
-            raise ValueError("a scale is not above 0")
 
     def _numbers(self, texts: Sequence[str], probe: Probe | None) -> np.ndarray:
-        hidden_ND = self._seen(cast("Probe", probe).hidden_ND, texts, len(self.mean_D))
-        return np.asarray((hidden_ND - self.mean_D) / self.scale_D @ self.weights_D + self.bias_1)
+        return np.asarray(self._states(texts, probe) @ self.weights_D + self.bias_1)
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours(Rater):
-    """The mean rating of the `neighbours_1` training rows whose standardised hidden states have the highest cosine."""
+class Neighbours(OnNeighbours, Rater):
+    """The mean rating of the nearest training rows."""
 
     mean_D: np.ndarray
     scale_D: np.ndarray
@@ -117,21 +113,12 @@ class Neighbours(Rater):
     neighbours_1: np.ndarray
 
     kind = "nearest"
-    needs_probe = True
 
     def __post_init__(self) -> None:
-        rows, width = self.states_MD.shape if self.states_MD.ndim == 2 else (0, 0)
-        for name, shape in (("mean_D", (width,)), ("scale_D", (width,)), ("states_MD", (rows, width))):
-            self._check(name, shape)
-        self._check("ratings_M", (rows,))
-        self._check("neighbours_1", (1,))
-        if not (self.scale_D > 0).all() or not 1 <= self.neighbours_1[0] <= rows:
-            raise ValueError("a scale is not above 0, or there are fewer rows than it asks")
+        self._check_neighbours("ratings_M")
 
     def _numbers(self, texts: Sequence[str], probe: Probe | None) -> np.ndarray:
-        hidden_ND = self._seen(cast("Probe", probe).hidden_ND, texts, len(self.mean_D))
-        alike_NM = unit_rows((hidden_ND - self.mean_D) / self.scale_D) @ self.states_MD.T
-        return mean_of(alike_NM, self.ratings_M, int(self.neighbours_1[0]))
+        return mean_of(self._alike(texts, probe), self.ratings_M, int(self.neighbours_1[0]))
 
 
 RATERS: dict[str, type[Rater]] = {"mean": Mean, "tfidf": Words, "frozen": States, "nearest": Neighbours}

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmops.core.context import say_nothing
-from llmops.core.method import FullTuning, Training
 from llmops.core.outcome import EndpointCheck
 from llmops.core.proof import CheckResult, Size, caught
-from llmops.core.recipe import Recipe
-from llmops.core.sources import Data, Labelled, Source
-from llmops.core.tasks import Classify
-from llmops.core.value import digest
+from llmops.pipeline.prove_letters import LABELS, LETTERS, apart, drawn, letters_recipe
 from llmops.store.workspace import Workspace
 
 READERS = 32
 ROWS = {"ci": 200, "soak": 1000}
-LABELS = ("bad", "good")
-LETTERS = {"bad": "oooooo", "good": "xxxxxx"}
 MISLED = 8  # every so many rows has the other label: so no accuracy is 1, and every answer has a margin
 
 
 def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
     """One check, with an engine that mixes its readers up as the planted fault."""
-    folder = at.root / "proof-asked"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        yield asked(ROWS[size], folder, at)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with apart("asked", at) as (folder, quiet):
+        yield asked(ROWS[size], folder, quiet)
 
 
 def asked(rows: int, folder: Path, at: Workspace) -> CheckResult:
@@ -41,16 +28,15 @@ def asked(rows: int, folder: Path, at: Workspace) -> CheckResult:
     from llmops.pipeline.use import ask_held_out, asked_through
     from llmops.registry.names import resolve
 
-    apart = replace(at, root=folder / "workspace", database_url=None, world=replace(at.world, say=say_nothing))
-    ref = _learned(rows, folder, apart)
+    ref = _learned(rows, folder, at)
     right = [
-        ask_held_out(ref, apart, 1, "classify"),
-        ask_held_out(ref, apart, READERS, "classify"),
-        ask_held_out(ref, apart, READERS, "chat"),
+        ask_held_out(ref, at, 1, "classify"),
+        ask_held_out(ref, at, READERS, "classify"),
+        ask_held_out(ref, at, READERS, "chat"),
     ]
-    make = merged(apart)
-    mixing = served(ref, apart, lambda version, plan, base: _Mixing(make(version, plan, base)))
-    wrong = asked_through(mixing, resolve(apart, ref), apart, READERS, "classify")
+    make = merged(at)
+    mixing = served(ref, at, lambda version, plan, base: _Mixing(make(version, plan, base)))
+    wrong = asked_through(mixing, resolve(at, ref), at, READERS, "classify")
     return caught(
         f"held-out rows asked by {READERS} readers at once",
         int(wrong.differ > 0),
@@ -73,19 +59,15 @@ def _learned(rows: int, folder: Path, at: Workspace) -> str:
     from llmops.pipeline.make import plan, prepare, train
 
     write_toy(folder / "base", "llama")
-    lines = ["text,label"]
-    for number in range(rows):
-        says = int(digest(number)[:8], 16) % 2
-        lines.append(f"{number} {LETTERS[LABELS[says]]},{LABELS[says != (number % MISLED == 0)]}")
-    file = folder / "rows.csv"
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    recipe = Recipe(
-        name="asked",
-        base=f"path:{folder / 'base'}",
-        data=Data(sources=(Source(from_=f"path:{file}", shape=Labelled()),), heldout_share=0.5),
-        task=Classify(question="Good or bad?", labels=LABELS),
-        method=FullTuning(),  # of random weights, an adapter learns nothing in so few steps
-        training=Training(epochs=4.0, batch_rows=8, learning_rate=0.003),
+    labels = [drawn(number) for number in range(rows)]
+    other = dict(zip(LABELS, reversed(LABELS), strict=True))
+    recipe = letters_recipe(
+        "asked",
+        folder,
+        (
+            (f"{number} {LETTERS[label]}", label if number % MISLED else other[label])
+            for number, label in enumerate(labels)
+        ),
     )
     run = train(plan(recipe, prepare(recipe, at), at), at)
     return register(evaluate(run.id, at).id, at).ref

@@ -5,35 +5,23 @@ A tiny model is trained by many seeds; each is compared with the next one as any
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from llmops.core.context import say_nothing
-from llmops.core.method import FullTuning, Training
 from llmops.core.proof import CheckResult, Size
 from llmops.core.recipe import Recipe
-from llmops.core.sources import Data, Labelled, Source
-from llmops.core.tasks import Classify
-from llmops.core.value import digest
+from llmops.pipeline.prove_letters import LETTERS, apart, drawn, letters_recipe
 from llmops.store.workspace import Workspace
 
 PAIRS = {"ci": 3, "soak": 20}
-LABELS = ("bad", "good")
-LETTERS = {"bad": "oooooo", "good": "xxxxxx"}
 ROWS, GUESSED = 360, 3
 
 
 def checks(size: Size, at: Workspace) -> Iterator[CheckResult]:
     """Pairs of seeds, none of them better."""
-    folder = at.root / "proof-seeds"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        yield _pairs(PAIRS[size], folder, at)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with apart("seeds", at) as (folder, quiet):
+        yield _pairs(PAIRS[size], folder, quiet)
 
 
 def _pairs(number: int, folder: Path, at: Workspace) -> CheckResult:
@@ -43,10 +31,9 @@ def _pairs(number: int, folder: Path, at: Workspace) -> CheckResult:
     from llmops.training.prove_sample import write_base
 
     write_base(folder / "base")
-    apart = replace(at, root=folder / "workspace", database_url=None, world=replace(at.world, say=say_nothing))
     recipe = _recipe(folder)
-    runs = train_seeds(plan(recipe, prepare(recipe, apart), apart), number + 1, apart).runs
-    made = [compare(one.run, other.run, apart) for one, other in pairwise(runs)]
+    runs = train_seeds(plan(recipe, prepare(recipe, at), at), number + 1, at).runs
+    made = [compare(one.run, other.run, at) for one, other in pairwise(runs)]
     better = sum(one.verdict == "better" for one in made)
     changed = [one.overall for one in made]
     return CheckResult(
@@ -65,17 +52,6 @@ def _recipe(folder: Path) -> Recipe:
 
     So no seed is better than another, and yet they answer differently.
     """
-    lines = ["text,label"]
-    for number in range(ROWS):
-        label = LABELS[int(digest(number)[:8], 16) % 2]
-        lines.append(f"{number} {LETTERS[label] if number % GUESSED else 'z' * 6},{label}")
-    file = folder / "rows.csv"
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Recipe(
-        name="seeds",
-        base=f"path:{folder / 'base'}",
-        data=Data(sources=(Source(from_=f"path:{file}", shape=Labelled()),), heldout_share=0.5),
-        task=Classify(question="Good or bad?", labels=LABELS),
-        method=FullTuning(),  # of random weights, an adapter learns nothing in so few steps
-        training=Training(epochs=4.0, batch_rows=8, learning_rate=0.003),
-    )
+    labels = [drawn(number) for number in range(ROWS)]
+    texts = (f"{number} {LETTERS[label] if number % GUESSED else 'z' * 6}" for number, label in enumerate(labels))
+    return letters_recipe("seeds", folder, zip(texts, labels, strict=True))

