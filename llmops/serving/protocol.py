@@ -19,6 +19,7 @@ class HastyProtocol(HttpToolsProtocol):
 
     _deadline: Any = None  # while headers are awaited
     _taken_by: Any = None
+    _in_headers = False
     _header_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -27,19 +28,30 @@ class HastyProtocol(HttpToolsProtocol):
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        if self._deadline is not None:
-            self._header_bytes += len(data)
+        if self._deadline is None and not self._answering:
+            self._await_headers()
         super().data_received(data)
-        if self._deadline is not None and self._header_bytes > HEADER_BYTES:
-            self._deadline.cancel()
+        self._header_bytes = self._header_bytes + len(data) if self._in_headers else 0
+        if self._header_bytes > HEADER_BYTES:
+            self._refuse()
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self) -> None:
+        """Too many headers; behind a question that is being answered there is no place to say so."""
+        if self._answering:
+            self.transport.abort()
+        elif not self.transport.is_closing():
             self.send_400_response(f"The headers may have {HEADER_BYTES} bytes.")
 
     def on_message_begin(self) -> None:
+        self._in_headers = True
         super().on_message_begin()
-        if self._deadline is None:
-            self._await_headers()
 
     def on_headers_complete(self) -> None:
+        self._in_headers = False
         self._headers_are_there()
         super().on_headers_complete()
 
@@ -58,7 +70,6 @@ class HastyProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _await_headers(self) -> None:
-        self._header_bytes = 0
         self._deadline = self.loop.call_later(HEADER_S, self.transport.close)
 
     def _headers_are_there(self) -> None:
@@ -89,7 +100,7 @@ class Gathering:
 
     def _flush(self) -> None:
         parts, self._parts = self._parts, []
-        if parts:
+        if parts and not self._transport.is_closing():
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def close(self) -> None:
