@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from llmops.core.dataset import Message
@@ -17,21 +17,28 @@ from llmops.serving.tools import ToolUse, turns
 from llmops.serving.wire import ApiError
 
 PROMPT_CHARACTERS = LONGEST_TEXT
+SHORT = 2_000
 Ids = list[int]
 
 
 class Tokeniser:
-    """One thread: a tokenizer's own settings change while it works, so two calls at once would clash."""
+    """One at a time: a tokenizer's own settings change while it works, so two calls at once would clash.
+
+    Long texts in a thread, off the event loop; short ones at once, where that thread rests: to wake it and to be woken
+    by it takes longer than the ids of 2,000 characters do, on cores that an engine fills.
+    """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
+        self._last: Future[Ids] | None = None  # they are made in turn: the last is done when all are
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def chat(self, one: Served, ask: ChatRequest, tools: ToolUse | None, held: Constraint | None) -> Prompt:
         """A conversation as an engine reads it. Raises `ApiError` 400 for what does not fit."""
-        _bounded(sum(message.size for message in ask.messages), "messages")
+        size = sum(message.size for message in ask.messages)
+        _bounded(size, "messages")
         text = ask.messages[-1].text
         if one.renderer is None:
             return Prompt((), text)
@@ -42,9 +49,9 @@ class Tokeniser:
             said = turns(ask.messages)
             if said[0]["role"] != "system":
                 said = [*(turn.to_json() for turn in one.opening), *said]
-            ids = await self.ids(one, one.tools.prompt_ids, said, shown)
+            ids = await self.ids(one, SHORT + size, one.tools.prompt_ids, said, shown)
         else:
-            ids = await self.ids(one, one.renderer.prompt_ids, one.as_trained(plain(ask)))
+            ids = await self.ids(one, size, one.renderer.prompt_ids, one.as_trained(plain(ask)))
         return Prompt(tuple(ids), text, one.renderer.end_ids, held, ask.likeliest)
 
     async def running_text(self, one: Served, text: str, ask: CompletionRequest, held: Constraint | None) -> Prompt:
@@ -52,15 +59,17 @@ class Tokeniser:
         _bounded(len(text), "prompt")
         if one.renderer is None:
             return Prompt((), text)
-        ids = await self.ids(one, one.renderer.text_ids, text, field="prompt")
+        ids = await self.ids(one, len(text), one.renderer.text_ids, text, field="prompt")
         return Prompt(tuple(ids), text, one.renderer.end_ids, held, ask.likeliest)
 
-    async def ids(
-        self, one: Served, render: Callable[..., list[int]], *what: Any, field: str = "messages"
-    ) -> list[int]:
-        """Token ids, made in the one thread. Raises `ApiError` 400 for what does not fit."""
+    async def ids(self, one: Served, size: int, render: Callable[..., Ids], *what: Any, field: str = "messages") -> Ids:
+        """Token ids of a text of so many characters. Raises `ApiError` 400 for what does not fit."""
         try:
-            ids = await asyncio.get_running_loop().run_in_executor(self._thread, render, *what)
+            if size <= SHORT and (self._last is None or self._last.done()):
+                ids = render(*what)
+            else:
+                self._last = self._thread.submit(render, *what)
+                ids = await asyncio.shield(asyncio.wrap_future(self._last))  # done by itself, whoever leaves
         except LlmopsError as error:
             raise ApiError(400, "invalid_value", f"{error.what} {error.fix}", field) from error
         if len(ids) >= one.engine.context_tokens:

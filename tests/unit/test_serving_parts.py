@@ -20,10 +20,13 @@ from llmops.serving import strict_json
 from llmops.serving.admission import Gate
 from llmops.serving.chat import stream_reply
 from llmops.serving.engine import ScriptedEngine
+from llmops.serving.prepare import SHORT, Tokeniser
 from llmops.serving.redact import redact
+from llmops.serving.roster import Served
 from llmops.serving.security import Guard, Rules, sha256
 from llmops.serving.serve import token_file
 from llmops.serving.wire import ApiError, AsciiJSON
+from tests.unit.serving_samples import LetterRenderer
 
 TOKEN = "a-token-for-tests-only-0123456789"
 
@@ -179,3 +182,37 @@ def test_a_websocket_from_elsewhere_is_closed() -> None:
 
     asyncio.run(knock())
     assert sent[0]["type"] == "websocket.close"
+
+
+def test_one_text_is_tokenised_at_a_time_whatever_its_length_and_whoever_leaves() -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def render(text: str) -> list[int]:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.002 if len(text) > SHORT else 0)
+        inside.pop()
+        return [ord(letter) for letter in text]
+
+    one = Served("tone:1", (), ScriptedEngine(lambda prompt: [], context_tokens=100_000), LetterRenderer())
+
+    async def work() -> list[object]:
+        tokeniser = Tokeniser()
+
+        async def ask(number: int) -> int:
+            await asyncio.sleep(0.001 * (number % 5))
+            text = "x" * (SHORT + 1 if number % 3 == 0 else 10)
+            return len(await tokeniser.ids(one, len(text), render, text))
+
+        tasks = [asyncio.create_task(ask(number)) for number in range(60)]
+        await asyncio.sleep(0.003)
+        for task in tasks[::6]:
+            task.cancel()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        tokeniser.close()
+        return found
+
+    found = asyncio.run(work())
+    assert len(most) >= 50 and max(most) == 1
+    assert {one for one in found if isinstance(one, int)} == {10, SHORT + 1}
