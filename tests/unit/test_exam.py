@@ -25,7 +25,6 @@ from llmops.evals.exam.canaries import exposure_bits
 from llmops.evals.exam.twins import twins
 from llmops.evals.prove_learner import copy_of, new_learner, talk, teach
 from llmops.lm.readings import Reading, read_closely
-from llmops.pipeline.exam import exam_of
 from llmops.store.workspace import Workspace
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
@@ -265,7 +264,8 @@ def test_a_run_is_examined_and_the_exam_lies_beside_its_report(
     )
     assert {line.kind for line in exam.twins} >= {"paraphrase", "number"}
     report = pipeline.evaluate(trained.id, workspace)
-    assert exam_of(report.id, workspace) == exam
+    found = pipeline.examined(report.id, workspace)
+    assert found is not None and found.exam == exam and found.forgetting is None
     assert run(["evaluate", "last", "--exam", "--json", "--workspace", str(workspace.root)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] in ("understood", "memorised", "cannot tell") and printed["id"].startswith("ex-")

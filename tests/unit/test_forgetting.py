@@ -145,7 +145,8 @@ def test_a_run_has_its_ledger_beside_its_report(
     monkeypatch.setattr(verb, "suite_named", lambda name, at, rows: (None, asked))
     ledger = pipeline.forgotten(trained.id, workspace)
     assert isinstance(ledger, Forgetting) and {one.name for one in ledger.abilities} == set(TESTS)
-    assert verb.forgetting_of(pipeline.evaluate(trained.id, workspace).id, workspace) == ledger
+    found = pipeline.examined(pipeline.evaluate(trained.id, workspace).id, workspace)
+    assert found is not None and found.forgetting == ledger and found.exam is None
     assert run(["evaluate", "last", "--forgetting", "--json", "--workspace", str(workspace.root)]) == 0
     assert json.loads(capsys.readouterr().out)["general_text"] == "a text"
     assert run(["evaluate", "last", "--forgetting", "--workspace", str(workspace.root)]) == 0

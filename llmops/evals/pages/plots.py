@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -16,6 +17,7 @@ from llmops.core.report import Score
 LEFT, SPACE = LABELS + 20, WIDTH - LABELS - 90
 ROW = 24
 BINS = 20
+LETTER = 6.2  # pixels, at most, of a typical one
 
 
 def dot(x: float, y: float, kind: str) -> Markup:
@@ -67,6 +69,49 @@ def differences(rows: Mapping[str, Difference], metric: str, title: str) -> Mark
             text(WIDTH - 4, y + 4, f"{'+' if one.delta >= 0 else ''}{spelt(metric, one.delta)}", "value", end=True)
         )
     return picture(ROW * len(rows) + 8, title, parts)
+
+
+class Spread(NamedTuple):
+    """A line of a plot: a number with its interval, the class of its colour, and how the number is spelt."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    kind: str
+    said: str
+
+
+def spreads(rows: Sequence[Spread], marks: Sequence[tuple[float, str]], title: str) -> Markup:
+    """Each number with its interval, and dashed lines, named at the foot, that say what it is to be held against."""
+    ends = [*(place for place, _ in marks), *(bound for row in rows for bound in (row.low, row.high))]
+    low, reach = min(ends), (max(ends) - min(ends)) or 1.0
+
+    def x(value: float) -> float:
+        return LEFT + (value - low) / reach * SPACE
+
+    foot = ROW * len(rows) + 20
+    parts = [line(x(place), 0, x(place), foot - 16, "zero") for place, _ in marks]
+    parts += _feet([(x(place), name) for place, name in marks], foot)
+    for place, row in enumerate(rows):
+        y = 14 + place * ROW
+        parts.append(text(LEFT - 10, y + 4, row.name, "name", end=True))
+        parts.append(line(x(row.low), y, x(row.high), y, f"{row.kind}-line"))
+        parts.append(dot(x(row.value), y, row.kind))
+        parts.append(text(WIDTH - 4, y + 4, row.said, "value", end=True))
+    return picture(foot + 22, title, parts)
+
+
+def _feet(names: Sequence[tuple[float, str]], foot: float) -> list[Markup]:
+    """The names of marks below them; one that would run into the name before stands a line lower."""
+    parts, taken = [], -WIDTH * 1.0
+    for x, name in names:
+        wide = LETTER * len(name)
+        begins = min(max(x - wide / 2, 0), WIDTH - wide)
+        lower = begins < taken
+        parts.append(text(begins, foot + (13 if lower else 0), name, "value"))
+        taken = taken if lower else begins + wide
+    return parts
 
 
 def reliability(bins: Sequence[ReliabilityBin], title: str) -> Markup:
