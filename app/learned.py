@@ -76,7 +76,9 @@ def _ledger(examined: Examined) -> Html:
     title, ledger = "What did it forget?", examined.forgetting
     if ledger is None:
         return card(title, _ask(examined.ask_forgetting))
-    parts: list[object] = [el("p", chip(ledger.fate, TONES[ledger.fate]), " ", ledger.because, ".")]
+    parts: list[object] = [
+        el("p", chip(ledger.fate, TONES[ledger.fate]), " ", ledger.because.removeprefix("lost: "), ".")
+    ]
     if ledger.advice:
         parts.append(el("p", ledger.advice, class_="lo-quiet"))
     rows = [

@@ -104,6 +104,7 @@ class Exam(Fact):
     dataset: str
     rows_train: int
     rows_heldout: int
+    rows_there: int | None = Field(None, description="rows of the smaller side that could be asked")
     verdict: Learned
     because: str
     gained: Estimate = Field(description="on trained rows, in marks")
@@ -119,8 +120,11 @@ class Exam(Fact):
         """What would settle it, where it cannot be told."""
         if self.verdict != "cannot tell":
             return None
-        more = 4 * max(self.rows_train, self.rows_heldout)
-        return f"four times the rows would halve the interval: llmops evaluate {self.subject.ref} --exam --rows {more}"
+        asked = min(self.rows_train, self.rows_heldout)
+        if self.rows_there is not None and self.rows_there <= asked:
+            return "all rows were asked: only more rows held out would tell"
+        rows = min(4 * asked, self.rows_there or 4 * asked)
+        return f"more rows may tell: llmops evaluate {self.subject.ref} --exam --rows {rows}"
 
     @property
     def not_asked(self) -> tuple[str, ...]:

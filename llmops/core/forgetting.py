@@ -11,6 +11,7 @@ from llmops.core.report import Subject
 from llmops.core.value import Fact, Value
 
 Fate = Literal["kept", "lost", "cannot tell"]
+BY_ROWS = ("general text", "multiple choice")  # abilities that can be asked with more rows; the others' are fixed
 
 
 class Instance(Value):
@@ -90,7 +91,8 @@ class Forgetting(Fact):
     @property
     def advice(self) -> str | None:
         """What would settle it, where it cannot be told."""
-        if self.fate != "cannot tell":
+        unsure = [ability for ability in self.abilities if ability.fate == "cannot tell" and ability.name in BY_ROWS]
+        if self.lost or not unsure:
             return None
-        more = 4 * max(ability.n for ability in self.abilities)
-        return f"more texts and questions would tell: llmops evaluate {self.subject.ref} --forgetting --rows {more}"
+        rows = 4 * max(ability.n for ability in unsure)
+        return f"more texts and questions may tell: llmops evaluate {self.subject.ref} --forgetting --rows {rows}"

@@ -147,6 +147,10 @@ def test_a_run_has_its_ledger_beside_its_report(
     assert isinstance(ledger, Forgetting) and {one.name for one in ledger.abilities} == set(TESTS)
     found = pipeline.examined(pipeline.evaluate(trained.id, workspace).id, workspace)
     assert found is not None and found.forgetting == ledger and found.exam is None
+    assert run(["show", "last", "--forgetting", "--workspace", str(workspace.root)]) == 0
+    assert capsys.readouterr().out.startswith(ledger.because)
+    assert run(["evaluate", "last", "--forgetting", "--rows", "3", "--workspace", str(workspace.root)]) == 2
+    assert "ask for 8 at least" in capsys.readouterr().err
     assert run(["evaluate", "last", "--forgetting", "--json", "--workspace", str(workspace.root)]) == 0
     assert json.loads(capsys.readouterr().out)["general_text"] == "a text"
     assert run(["evaluate", "last", "--forgetting", "--workspace", str(workspace.root)]) == 0

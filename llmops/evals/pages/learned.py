@@ -30,7 +30,7 @@ def learned(examined: Examined) -> dict[str, Any]:
 def verdict_tiles(examined: Examined) -> list[tuple[str, str, str]]:
     """(verdict, of what, tone), for the top of the page."""
     test, ledger = examined.exam, examined.forgetting
-    tiles = [] if test is None else [(test.verdict, "the exam", TONES[test.verdict])]
+    tiles: list[tuple[str, str, str]] = [] if test is None else [(test.verdict, "the exam", TONES[test.verdict])]
     if ledger is not None:
         number = f"{len(ledger.lost)} lost" if ledger.lost else ledger.fate
         tiles.append((number, f"of {len(ledger.abilities)} abilities of the base", TONES[ledger.fate]))
