@@ -305,6 +305,20 @@ def test_the_curve_says_what_it_shows_and_what_chance_shows():
     assert "calibration error" not in report_page(tuned_and_base()[0].replace(answers=report.answers[:20]))
 
 
+def test_the_curve_begins_where_its_points_do_and_its_line_is_where_said_is_right():
+    from llmops.core.calibration import ReliabilityBin
+    from llmops.evals.pages.plots import reliability
+
+    bins = [ReliabilityBin(said=share, right=share, low=share - 0.04, high=share, n=60) for share in (0.66, 0.8, 0.99)]
+    drawn = str(reliability(bins, "sure"))
+    assert ">60%<" in drawn and ">80%<" in drawn and ">100%<" in drawn
+    ends = re.search(r'x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="zero"', drawn)
+    assert ends is not None
+    x1, y1, x2, y2 = map(float, ends.groups())
+    for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn):
+        assert (float(x) - x1) / (x2 - x1) == pytest.approx((float(y) - y1) / (y2 - y1), abs=0.002)
+
+
 def test_what_is_lost_is_drawn_left_of_its_margin():
     from llmops.evals.pages.learned import abilities
 

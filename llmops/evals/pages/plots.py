@@ -115,20 +115,31 @@ def _feet(names: Sequence[tuple[float, str]], foot: float) -> list[Markup]:
 
 
 def reliability(bins: Sequence[ReliabilityBin], title: str) -> Markup:
-    """How often answers of about one probability were right; on the dashed line a model is as right as it says."""
+    """How often answers of about one probability were right; on the dashed line a model is as right as it says.
+
+    Both axes begin at the tenth below everything that is drawn: of two labels, no answer is less sure than a half.
+    """
     left, tall, space = 40, 190, 300
+    least = min((min(one.said, one.low) for one in bins), default=0.0)
+    floor = min(0.8, int(10 * least) / 10)
+
+    def x(share: float) -> float:
+        return left + space * (share - floor) / (1 - floor)
+
+    def y(share: float) -> float:
+        return tall + 6 - tall * (share - floor) / (1 - floor)
+
     parts = [
-        line(left, tall + 6, left + space, 6, "zero"),
+        line(x(floor), y(floor), x(1), y(1), "zero"),
         line(left, tall + 6, left + space, tall + 6),
         line(left, 6, left, tall + 6),
     ]
     for one in bins:
-        x = left + space * one.said
-        parts.append(line(x, tall + 6 - tall * one.low, x, tall + 6 - tall * one.high, "train-line"))
-        parts.append(dot(x, tall + 6 - tall * one.right, "train"))
-    for share in (0.0, 0.5, 1.0):
-        parts.append(text(left + space * share, tall + 22, f"{share:.0%}", "value", middle=True))
-        parts.append(text(left - 6, tall + 10 - tall * share, f"{share:.0%}", "value", end=True))
+        parts.append(line(x(one.said), y(one.low), x(one.said), y(one.high), "train-line"))
+        parts.append(dot(x(one.said), y(one.right), "train"))
+    for share in (floor, (1 + floor) / 2, 1.0):
+        parts.append(text(x(share), tall + 22, f"{share:.0%}", "value", middle=True))
+        parts.append(text(left - 6, y(share) + 4, f"{share:.0%}", "value", end=True))
     parts.append(text(left + space + 14, tall + 10, "it was this sure", "value"))
     parts.append(text(left + 6, 14, "so often it was right", "value"))
     return picture(tall + 32, title, parts)
