@@ -40,7 +40,7 @@ def evaluate(
     """Measure a model on its held-out rows, or on a suite: every score with its n and interval, every answer kept.
 
     --exam asks whether it understood its rows or memorised them (--rows N of each side), --forgetting what it lost of
-    what its base could do (--rows N texts and questions). Both are kept: 'llmops show REF' names them, and the page of
+    what its base could do (--rows N of each kind). Both are kept: 'llmops show REF' names them, and the page of
     its report has them.
 
     Example: llmops evaluate tone:1 --exam; llmops evaluate tone:1 --suite questions.jsonl --scorer includes;

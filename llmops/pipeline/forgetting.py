@@ -38,8 +38,8 @@ GENERAL = (GeneralText("boolq", "passage"), GeneralText("vader/nyt", "text"), Ge
 def forgotten(ref: str, at: Workspace, rows: int | None = None) -> Forgetting:
     """What a run or version lost of what its base could do. Kept beside its report, and its pages are written anew.
 
-    At most `rows` general texts are read, and as many questions asked. Raises `RequestError` where there is no tuned
-    model, or too few rows to say anything.
+    At most `rows` general texts are read, and as many questions and prompts of each kind asked. Raises `RequestError`
+    where there is no tuned model, or too few rows to say anything.
     """
     from llmops.evals.forgetting import Material, suggest, try_all
     from llmops.evals.forgetting import forgotten as compare
@@ -52,7 +52,7 @@ def forgotten(ref: str, at: Workspace, rows: int | None = None) -> Forgetting:
         raise RequestError(f"{rows} rows of each kind show nothing", f"ask for {FEWEST} at least")
     source, read = general_text(plan, at, rows or TEXTS)
     _, questions = suite_named(EXAM, at, rows=rows or QUESTIONS)
-    material = Material(read, questions)
+    material = Material(read, questions, rows)
     at.world.say(
         f"what was forgotten: {len(read):,} texts of {source}, {len(questions):,} questions of {EXAM}, and what to do"
     )

@@ -84,6 +84,8 @@ def test_a_model_that_says_one_word_to_everything_has_lost_what_a_better_one_cou
     assert ledger["instructions"].examples[0].after == "positive"
     assert ledger["look-alikes"].fate != "lost"  # it answers them, in its way
     assert ledger["multiple choice"].change.value == 0 and ledger["multiple choice"].n == 30
+    few = try_all(able, Material(most=8))
+    assert {name: len(marked.asked) for name, marked in few.items()} == dict.fromkeys(few, 8)
     assert set(try_all(able, Material())) == set(TESTS) - {"general text", "multiple choice"}
     again = forgotten(try_all(able, material), try_all(able, material))
     assert all(one.change.value == 0 and one.fate != "lost" for one in again)
