@@ -199,7 +199,7 @@ def abstention(value: Abstention) -> RenderableType:
 def _apart(found: Apart) -> str:
     """What thresholds came to on sources that did not choose them."""
     if found.wrong is None:
-        return f"none of {found.answered.n:,} answered by a threshold that other sources chose"
+        return f"none of {found.answered.n:,} answered: with a few sources less no threshold keeps the promise"
     wrong = f"{found.wrong.value:.1%} wrong ({found.wrong.low:.1%} to {found.wrong.high:.1%})"
     answered = f"{found.answered.value:.0%} of {found.answered.n:,} answered"
     return f"{answered}, {wrong}, by thresholds that other sources chose"
