@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from llmops.core.context import Surroundings
 from llmops.core.dataset import Message
@@ -69,7 +71,7 @@ def build_app(
     settings: ServeSettings,
     world: Surroundings,
     successor: Successor | None = None,
-) -> FastAPI:
+) -> Starlette:
     """The endpoint as an ASGI app behind its guard. Its lifespan closes the recorder, not the engines it was given.
 
     `successor` is asked once a second who answers now, so that a promotion or a canary takes effect while it runs.
@@ -77,7 +79,7 @@ def build_app(
     gateway = Gateway(served, ledger, settings, world)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         work = [asyncio.ensure_future(gateway.shadows.run())]
         if successor is not None:
             watch = keep_watching(gateway.roster, successor, world, gateway.judged)
@@ -91,19 +93,17 @@ def build_app(
             await gateway.roster.drained()
             gateway.close()
 
-    app = FastAPI(title="llmops", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     rules = Rules(
         token_sha256=None if settings.token is None else sha256(settings.token),
         hosts=LOOPBACK | {host.lower() for host in settings.allowed_hosts},
         open_paths=OPEN_PATHS,
     )
-    app.add_middleware(Guard, rules=rules)
-    app.add_middleware(Counted, metrics=gateway.metrics)
-    for kind in (ApiError, HTTPException, ClientDisconnect, Exception):
-        app.add_exception_handler(kind, say_no)
-    for (path, method), answer in gateway.routes().items():
-        app.add_api_route(path, answer, methods=[method])
-    return app
+    return Starlette(
+        routes=[Route(path, answer, methods=[method]) for (path, method), answer in gateway.routes().items()],
+        middleware=[Middleware(Counted, metrics=gateway.metrics), Middleware(Guard, rules=rules)],
+        exception_handlers=dict.fromkeys((ApiError, HTTPException, ClientDisconnect, Exception), say_no),
+        lifespan=lifespan,
+    )
 
 
 @dataclass(frozen=True)
@@ -159,24 +159,24 @@ class Gateway:
         if self._log is not None:
             self._log.close()
 
-    async def healthz(self) -> Response:
+    async def healthz(self, _: Request) -> Response:
         """Open to everyone: says only that somebody answers."""
         return AsciiJSON({"status": "ok"})
 
-    async def scraped(self) -> Response:
+    async def scraped(self, _: Request) -> Response:
         """What Prometheus asks."""
         return Response(self.metrics.page(), media_type=self.metrics.content_type)
 
-    async def described(self) -> Response:
+    async def described(self, _: Request) -> Response:
         """The endpoint for machines."""
         return AsciiJSON(openapi())
 
-    async def models(self) -> Response:
+    async def models(self, _: Request) -> Response:
         """Every name that a request may ask for."""
         about = {"object": "model", "created": self._since, "owned_by": "llmops"}
         return AsciiJSON({"object": "list", "data": [{"id": name, **about} for name in self.roster.names]})
 
-    async def embeddings(self) -> Response:
+    async def embeddings(self, _: Request) -> Response:
         """There are none: these models were not trained for them."""
         why = "There are no embeddings here: a model tuned to answer gives poor ones. Use a model made for them."
         raise ApiError(404, "embeddings_not_served", why)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from llmops.core.context import Surroundings
 from llmops.core.proof import CheckResult, Size, caught
@@ -31,7 +31,7 @@ def authentication(size: Size, folder: Path) -> CheckResult:
     served = [Served("tone:2", (), ScriptedEngine(echo), Letters())]
     ledger = Ledger(f"sqlite:///{folder / 'routes.db'}")
     app = build_app(served, ledger, ServeSettings(token=TOKEN), Surroundings())
-    routes = [(one.path, method) for one in app.routes if isinstance(one, APIRoute) for method in one.methods or ()]
+    routes = [(one.path, method) for one in app.routes if isinstance(one, Route) for method in one.methods or ()]
     closed = [route for route in routes if route[0] not in OPEN_PATHS]
     with endpoint(served, folder, ServeSettings(token=TOKEN)) as (url, _):
         alarms = asyncio.run(_open(url, closed))

@@ -12,23 +12,19 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import h11
 import uvicorn
-from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp
 
 from llmops.core.context import Surroundings
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Endpoint
 from llmops.serving.gateway import Served, ServeSettings, build_app
+from llmops.serving.protocol import HastyProtocol
 from llmops.serving.security import LOOPBACK
 from llmops.serving.watch import Successor
 from llmops.store.ledger import Ledger
 
-HEADER_S = 10.0
-TAKE_S = 30.0
 GRACE_S = 30
 
 __all__ = ["ServeSettings", "Served", "running", "serve", "token_file"]
@@ -151,7 +147,7 @@ def _curl(url: str, first: Served, token_at: Path | None) -> str:
 class _Server(uvicorn.Server):
     """uvicorn with its deadlines set, that says when it answers."""
 
-    def __init__(self, app: FastAPI, when_up: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, when_up: Callable[[], None]) -> None:
         # A guard's refusal or a reader who left is no news; a traceback is.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         super().__init__(
@@ -174,51 +170,6 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._when_up()
-
-
-class HastyProtocol(H11Protocol):
-    """uvicorn waits for ever. This closes a connection that sends no headers for 10 s, or takes no answer for 30 s."""
-
-    _deadline: Any = None
-    _taken_by: Any = None
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._taken_by = self.loop.call_later(TAKE_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        self._taken_by.cancel()
-        super().resume_writing()
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_watching()
-        if self._taken_by is not None:
-            self._taken_by.cancel()
-        super().connection_lost(exc)
-
-    def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_watching()
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEADER_S, self._too_slow)
-
-    def _stop_watching(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _too_slow(self) -> None:
-        self._deadline = None
-        if self.conn.their_state is h11.IDLE:
-            self.transport.close()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
 """Tokens a second and the time to the first token at 1, 8, 32 and 64 readers: ours, and the peers.
 
 One run, the same model, prompts and client; each server by itself, one after the other. `python -m
-tests.benchmarks.serving [labels] [ours] [raw] [shipped] [transformers] [vllm]` runs those that are named. `raw` is the
-engine that ours stands on, `shipped` is llama.cpp as xllamacpp brings it; `vllm` needs `peers/vllm.sh`. Prints one
-JSON line a figure.
+tests.benchmarks.serving [labels] [cost] [ours] [raw] [shipped] [transformers] [vllm]` runs those named. `raw` is
+the engine that ours stands on, `shipped` is llama.cpp as xllamacpp brings it; `vllm` needs `peers/vllm.sh`. `cost` has
+ours and raw up together and asks them in turns: one after the other, the machine's own ups and downs are 10 %. Prints
+one JSON line a figure.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,6 +42,7 @@ GOALS = {1: 5.5, 8: 9.0, 32: 15.0, 64: 15.0}
 # transformers serve says 16 tokens a second however many ask: more than these would take minutes.
 SLOW = {1: 3, 8: 8, 32: 32}
 MOST = {1: 4, 8: 16, 32: 48, 64: 64}
+TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,30 @@ def run(name: str) -> dict[int, Level]:
         return {readers: asyncio.run(measure(served, readers, count)) for readers, count in answers.items()}
 
 
+def cost() -> Iterator[str]:
+    """What the gateway costs: ours and the engine raw in turns, the median of the turns' ratios at each level."""
+    with ours() as mine, raw() as theirs:
+        for served in (mine, theirs):
+            asyncio.run(measure(served, 1, 1))
+        for readers in LEVELS:
+            turns = [_turn(mine, theirs, readers, bool(number % 2)) for number in range(TURNS)]
+            ratios = sorted(a.tokens_s / b.tokens_s for a, b in turns)
+            middle = [statistics.median(turn[side].tokens_s for turn in turns) for side in (0, 1)]
+            about = {"failed": sum(a.failed + b.failed for a, b in turns), "ratios": [round(one, 3) for one in ratios]}
+            first = [statistics.median(turn[side].first_p50_s for turn in turns) for side in (0, 1)]
+            print(json.dumps({"cost at": readers, "first_p50_s": first, **about}), flush=True)
+            line = json.loads(
+                figure(f"the gateway, {readers} readers", "tokens/s", middle[0], "raw", middle[1], 1 / COST)
+            )
+            yield json.dumps({**line, "ratio": round(statistics.median(ratios), 3)})
+
+
+def _turn(mine: Served, theirs: Served, readers: int, swapped: bool) -> tuple[Level, Level]:
+    both = (theirs, mine) if swapped else (mine, theirs)
+    one, other = (asyncio.run(measure(served, readers, 2 * MOST[readers])) for served in both)
+    return (other, one) if swapped else (one, other)
+
+
 def figure(benchmark: str, unit: str, mine: float, peer: str, theirs: float, goal: float) -> str:
     """One line. The ratio is of ours to theirs."""
     line = {
@@ -260,7 +287,7 @@ def figure(benchmark: str, unit: str, mine: float, peer: str, theirs: float, goa
         "peer": peer,
         "theirs": round(theirs, 3),
         "ratio": round(mine / theirs, 2) if theirs else None,
-        "goal": goal,
+        "goal": round(goal, 3),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
     }
     return json.dumps(line)
@@ -316,6 +343,9 @@ def main(names: list[str]) -> None:
     """Measure those that are named, all if none is."""
     if not names or "labels" in names:
         for line in labels():
+            print(line, flush=True)
+    if not names or "cost" in names:
+        for line in cost():
             print(line, flush=True)
     names = [name for name in names or PEERS if name in PEERS]
     if "vllm" in names and not VLLM.is_file():
