@@ -6,11 +6,12 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmops.core.forgetting import Forgetting
 from llmops.core.report import LOWER_IS_BETTER, Score
 from llmops.core.run import StepRecord
 
 from .markup import row_name
-from .theme import ACCENT, GOOD, QUIET, SANS
+from .theme import ACCENT, BAD, GOOD, QUIET, SANS
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -86,6 +87,35 @@ def intervals(scores: Mapping[str, Score], picked: str | None = None, names: Map
             hovertemplate=f"{html.escape(label)}<br>{score.value:.3f} [{score.low:.3f}, {score.high:.3f}], "
             f"n {score.n}<extra></extra>",
         )
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    return figure
+
+
+def abilities(ledger: Forgetting) -> Any:
+    """Each ability's change in units of its margin: below -1 with the whole interval it is lost."""
+    figure = _figure(100 + 36 * len(ledger.abilities), "change against the base, in margins (lost: wholly below -1)")
+    for one in ledger.abilities:
+        colour = {"kept": GOOD, "lost": BAD}.get(one.fate, QUIET)
+        value, low, high = (number / one.margin for number in (one.change.value, one.change.low, one.change.high))
+        figure.add_scatter(
+            x=[value],
+            y=[html.escape(one.name)],
+            mode="markers",
+            marker={"size": 11, "color": colour},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - value],
+                "arrayminus": [value - low],
+                "color": colour,
+                "thickness": 2.2,
+                "width": 5,
+            },
+            hovertemplate=f"{html.escape(one.name)}: {one.fate}<br>{one.change.value:+.3f} "
+            f"[{one.change.low:+.3f}, {one.change.high:+.3f}], n {one.n}<extra></extra>",
+        )
+    for place in (-1.0, 0.0):
+        figure.add_vline(x=place, line={"color": QUIET, "width": 1, "dash": "dot"})
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     return figure
 

@@ -1,4 +1,4 @@
-"""Reports: every row of the table on one suite, its slices, and the answers behind each number."""
+"""Reports: every row of the table on one suite, its slices, what it learned, and the answers behind each number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmops.core.errors import LlmopsError
 from llmops.core.report import Answer, EvalReport, Score
 from llmops.store.workspace import Workspace
 
-from . import plots, views
+from . import learned, plots, views
 from .markup import Html, card, chip, el, empty, join, note, row_name, score_text, table
 from .theme import html_box
 from .views import Panel
@@ -41,6 +41,8 @@ def draw(at: Workspace) -> Panel:
                 slices = gr.Plot(show_label=False, container=False)
             with gr.Column(scale=4, min_width=300):
                 scores = html_box(elem_id="report-scores")
+        verdicts = html_box(elem_id="report-learned")
+        forgot = gr.Plot(show_label=False, container=False, visible=False)
         with gr.Row(equal_height=True):
             wrong = gr.Checkbox(False, label="Only the wrong ones", elem_id="only-wrong", min_width=200)
             part = gr.Dropdown([ALL], value=ALL, label="Slice", elem_id="report-slice", filterable=False)
@@ -51,7 +53,7 @@ def draw(at: Workspace) -> Panel:
         return lambda *given: act(at, *given)
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
-    below = [slices, scores, part, page, answers]
+    below = [slices, scores, verdicts, forgot, part, page, answers]
     suite.input(bound(_of_suite), suite, [overview, choice, *below], **quiet)
     choice.input(bound(_of_report), choice, below, **quiet).then(lambda: False, None, wrong, **quiet)
     gr.on([wrong.input, part.input], lambda: 1, None, page, **quiet).then(
@@ -100,12 +102,16 @@ def _of_report(at: Workspace, ref: str | None) -> list[Any]:
     import gradio as gr
 
     if ref is None:
-        return [None, "", gr.update(choices=[ALL], value=ALL), 1, ""]
+        return [None, "", "", gr.update(value=None, visible=False), gr.update(choices=[ALL], value=ALL), 1, ""]
     report = views.report(at, ref)
     parts = [ALL, *report.main.slices]
+    examined = views.examined(at, ref)
+    ledger = None if examined is None else examined.forgetting
     return [
         _slice_plot(report),
         _scores(report),
+        learned.cards(examined),
+        gr.update(value=plots.abilities(ledger) if ledger else None, visible=ledger is not None),
         gr.update(choices=parts, value=ALL),
         1,
         _answers(report, False, ALL, 1),

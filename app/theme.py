@@ -88,6 +88,7 @@ footer { display: none !important; }
   padding: 16px 18px; margin: 0; height: 100%; box-sizing: border-box; }
 .lo-card h3, .lo-scope h3 { font-size: 13px; font-weight: 600; color: var(--body-text-color-subdued); margin: 0 0 8px;
   letter-spacing: 0.01em; }
+.lo-scope h4 { font-size: 14px; font-weight: 600; margin: 14px 0 4px; }
 .lo-card p { margin: 0 0 6px; overflow-wrap: anywhere; }
 .lo-big { font-size: 24px; font-weight: 650; letter-spacing: -0.01em; margin: 0 0 4px; overflow-wrap: anywhere; }
 .lo-stack > * { margin-bottom: 14px; }

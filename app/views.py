@@ -9,6 +9,7 @@ from typing import Any
 
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError
+from llmops.core.examined import Examined
 from llmops.core.outcome import Outcome
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
@@ -30,6 +31,13 @@ class Panel:
 def report(at: Workspace, report_id: str) -> EvalReport:
     """One report with its answers."""
     return at.get(EvalReport, report_id)
+
+
+def examined(at: Workspace, report_id: str) -> Examined | None:
+    """The exam and the ledger of a report's model, read anew: both can be made after the report."""
+    from llmops import pipeline
+
+    return pipeline.examined(report_id, at)
 
 
 def runs(at: Workspace) -> list[Run]:

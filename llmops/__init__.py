@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from llmops.core.errors import Refusal as Refusal
     from llmops.core.errors import RequestError as RequestError
     from llmops.core.exam import Exam as Exam
+    from llmops.core.examined import Examined as Examined
     from llmops.core.experiments import Board as Board
     from llmops.core.experiments import LineUp as LineUp
     from llmops.core.experiments import Sweep as Sweep
@@ -136,6 +137,7 @@ if TYPE_CHECKING:
     from llmops.pipeline import evaluate_questions as evaluate_questions
     from llmops.pipeline import evaluate_suite as evaluate_suite
     from llmops.pipeline import examine as examine
+    from llmops.pipeline import examined as examined
     from llmops.pipeline import examples_of as examples_of
     from llmops.pipeline import export as export
     from llmops.pipeline import export_suite as export_suite
@@ -186,7 +188,7 @@ __version__ = "0.1.0"
 # The same names again, by the module that each is loaded from (a test compares the two lists).
 _HOMES = {
     "llmops.pipeline": """abstention adopt ask_held_out board calibrate canary card certify chat choose compare correct
-        curate evaluate evaluate_questions evaluate_suite examine examples_of export export_suite
+        curate evaluate evaluate_questions evaluate_suite examine examined examples_of export export_suite
         feedback forecast forgotten health inspect_dropped inspect_reply inspect_row inspect_set line_up
         listing load measure_cheap measure_load new on_trial outcome page pick plan power predict
         prepare promote prove read_lm_eval register rollback run serve show side_by_side slices
@@ -217,6 +219,7 @@ _HOMES = {
     "llmops.core.version": "ModelVersion Promotion",
     "llmops.core.serving": "Endpoint Exchange Feedback Sampling",
     "llmops.core.exam": "Exam",
+    "llmops.core.examined": "Examined",
     "llmops.core.forgetting": "Forgetting",
     "llmops.core.canaries": "Canaries",
     "llmops.core.health": "HealthReport",

@@ -11,7 +11,7 @@ from rich.text import Text
 from llmops.cli import words
 from llmops.cli.scores import VERDICT_STYLE, difference_row, interval, measure
 from llmops.cli.tables import pairs, table, text
-from llmops.core.calibration import Abstention, Calibration, ReliabilityBin
+from llmops.core.calibration import Abstention, Apart, Calibration, ReliabilityBin
 from llmops.core.experiments import Board, BoardLine, Curve, LineUp, Sweep
 from llmops.core.findings import Estimate
 from llmops.core.power import Power
@@ -20,6 +20,7 @@ from llmops.core.slices import Slices
 
 SHOWN_FLIPS, SHOWN_SLICES = 8, 12
 BARS = "▁▂▃▄▅▆▇█"
+VERDICT_OPEN = "its rows do not show that it is too sure, or not sure enough"
 SLICE_STYLE = {"weak": "red", "strong": "green", "cannot tell": "dim"}
 
 
@@ -150,18 +151,22 @@ def slices(value: Slices) -> RenderableType:
 
 def calibration(value: Calibration) -> RenderableType:
     """What was said against what was right, before and after the temperature."""
-    mood = "too sure" if value.temperature > 1 else "not sure enough"
+    kept = "kept with a version" if value.temperature != 1 else "left as it is: tempering did not help on rows apart"
     lines = {
-        "temperature": f"{value.temperature:.3f} (as it comes the model is {mood})",
+        "verdict": f"as it comes the model is {value.mood}" if value.mood else VERDICT_OPEN,
         "calibration error": f"{_estimate(value.error_before)}; tempered {_estimate(value.error_after)}",
-        "log loss": f"{value.nats_before:.4f} nats a row; tempered {value.nats_after:.4f}",
+        "by chance alone": f"{value.error_by_chance:.3f}: what a calibrated model shows on {value.n:,} rows",
+        "log loss": f"{value.nats_before:.4f} nats a row; tempered {value.nats_after:.4f} "
+        f"({value.nats_change.low:+.4f} to {value.nats_change.high:+.4f})",
+        "temperature": f"{value.fitted:.3f} fits best; {kept}",
     }
     made = table("said", "right", "95 % interval", "n", "", numbers_from=0, title="as it comes")
-    tempered = table("said", "right", "95 % interval", "n", "", numbers_from=0, title="tempered (cross-fitted)")
+    tempered = table("said", "right", "95 % interval", "n", "", numbers_from=0, title="tempered, by rows apart")
     for bins, to in ((value.before, made), (value.after, tempered)):
         for one in bins:
             to.add_row(*_reliability_row(one))
-    return Group(pairs(lines), "", made, "", tempered, text(f"{value.report} · {value.n:,} rows", "dim"))
+    end = f"{value.report} · {value.n:,} rows · tempered by temperatures fitted on other sources"
+    return Group(pairs(lines), "", made, "", tempered, text(end, "dim"))
 
 
 def _reliability_row(one: ReliabilityBin) -> tuple[RenderableType, ...]:
@@ -185,9 +190,19 @@ def abstention(value: Abstention) -> RenderableType:
             "answered": f"{100 * value.answered:.0f} % of {value.n:,} rows",
             "wrong": f"{value.wrong} of {value.n_answered:,}",
             "promise": f"at most {wanted} wrong, with 95 % confidence (the bound is {100 * (value.bound or 0):.2f} %)",
+            **({} if value.apart is None else {"rows apart": _apart(value.apart)}),
             "report": value.report,
         }
     )
+
+
+def _apart(found: Apart) -> str:
+    """What thresholds came to on sources that did not choose them."""
+    if found.wrong is None:
+        return f"none of {found.answered.n:,} answered: with a few sources less no threshold keeps the promise"
+    wrong = f"{found.wrong.value:.1%} wrong ({found.wrong.low:.1%} to {found.wrong.high:.1%})"
+    answered = f"{found.answered.value:.0%} of {found.answered.n:,} answered"
+    return f"{answered}, {wrong}, by thresholds that other sources chose"
 
 
 PICTURES: dict[type, Callable[[Any], RenderableType]] = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 
 from llmops.cli import words
-from llmops.cli.tables import table, text
-from llmops.core.exam import CopiedRow, Copying, Exam, Exposure, Gap, Recital, TwinLine
+from llmops.cli.tables import pairs, table, text
+from llmops.core.exam import MEASURE_NAMES, SIDE_NAMES, CopiedRow, Copying, Exam, Exposure, Gap, Recital, TwinLine
+from llmops.core.examined import Examined
 from llmops.core.findings import Estimate
 from llmops.core.forgetting import Ability, Forgetting
 
@@ -17,9 +18,8 @@ STYLE = {
     "lost": "red",
     "cannot tell": "yellow",
 }
-SIDES = {"train": "trained rows", "heldout": "held-out rows"}
-MEASURES = {"accuracy": "accuracy", "loss_nats": "loss of the label, nats", "bits_per_byte": "bits per byte"}
 SHOWN = 160  # characters of a text
+MARGINS = "a change above 0 is for the better; lost is what lies below minus its margin with its whole interval"
 
 
 def spread(found: Estimate) -> str:
@@ -29,7 +29,10 @@ def spread(found: Estimate) -> str:
 
 def exam(value: Exam) -> RenderableType:
     """The verdict and its reason, the gaps, what is recited, twins, canaries, and the most copied rows."""
-    parts: list[RenderableType] = [text(value.verdict, STYLE[value.verdict]), text(value.because), "", gaps(value.gaps)]
+    parts: list[RenderableType] = [text(value.verdict, STYLE[value.verdict]), text(value.because)]
+    if value.advice is not None:
+        parts.append(text(value.advice, "dim"))
+    parts += ["", gaps(value.gaps)]
     if value.copying is not None:
         parts += ["", recitals(value.copying)]
     if value.twins:
@@ -38,6 +41,7 @@ def exam(value: Exam) -> RenderableType:
         parts += ["", exposures(value.exposures)]
     if value.most_copied:
         parts += ["", *most_copied(value.most_copied)]
+    parts += ["", *(text(f"• {line}", "dim") for line in value.not_asked)] if value.not_asked else []
     asked = f"{value.rows_train:,} trained and {value.rows_heldout:,} held-out rows"
     return Group(*parts, "", text(f"{value.id} · {value.subject.ref} · {asked} · plan {value.plan}", "dim"))
 
@@ -45,10 +49,10 @@ def exam(value: Exam) -> RenderableType:
 def gaps(found: tuple[Gap, ...]) -> RenderableType:
     """Both models on both sides."""
     made = table(
-        "", "", *SIDES.values(), "gained more on trained rows by", numbers_from=2, title="trained and held out"
+        "", "", *SIDE_NAMES.values(), "gained more on trained rows by", numbers_from=2, title="trained and held out"
     )
     for gap in found:
-        made.add_row(text(MEASURES[gap.measure]), "base", f"{gap.base_train:.3f}", f"{gap.base_heldout:.3f}", "")
+        made.add_row(text(MEASURE_NAMES[gap.measure]), "base", f"{gap.base_train:.3f}", f"{gap.base_heldout:.3f}", "")
         tuned = (f"{gap.tuned_train:.3f}", f"{gap.tuned_heldout:.3f}")
         made.add_row("", "tuned", *tuned, f"{gap.gap.value:+.3f} ({spread(gap.gap)})")
     return made
@@ -71,14 +75,13 @@ def recitals(found: Copying) -> RenderableType:
 
 def twins(found: tuple[TwinLine, ...]) -> RenderableType:
     """How marks change where what should not matter is changed, or what must."""
-    made = table(
-        "twins of", "", "n", "must flip", "row", "twin", "change", "95 % interval", numbers_from=2, title="twins"
-    )
+    columns = ("twins of", "changed", "n", "answer must change", "row", "twin", "change", "95 % interval")
+    made = table(*columns, numbers_from=2, title="twins: the same row with one thing changed, by the tuned model")
     for line in found:
         counts = (words.count(line.n), words.count(line.must_flip))
         marks = (f"{line.before:.3f}", f"{line.after:.3f}", f"{line.change.value:+.3f}")
-        made.add_row(SIDES[line.side], line.kind, *counts, *marks, spread(line.change))
-    return Group(made, text("marks: 1 for a right label, minus the bits per byte for a text", "dim"))
+        made.add_row(SIDE_NAMES[line.side], line.kind, *counts, *marks, spread(line.change))
+    return Group(made, text("the mean mark: the share of right labels, or minus the bits per byte of a text", "dim"))
 
 
 def exposures(found: tuple[Exposure, ...]) -> RenderableType:
@@ -108,15 +111,10 @@ def most_copied(rows: tuple[CopiedRow, ...]) -> list[RenderableType]:
 
 def forgetting(value: Forgetting) -> RenderableType:
     """Every ability before and after, what went wrong, and what to turn."""
-    lost = ", ".join(ability.name for ability in value.lost)
-    unsure = [ability.name for ability in value.abilities if ability.fate == "cannot tell"]
-    if lost:
-        first = text(f"lost: {lost}", STYLE["lost"])
-    elif unsure:
-        first = text(f"nothing is surely lost; cannot tell: {', '.join(unsure)}", STYLE["cannot tell"])
-    else:
-        first = text("nothing is lost", STYLE["kept"])
-    parts: list[RenderableType] = [first, "", abilities(value.abilities)]
+    parts: list[RenderableType] = [text(value.because, STYLE[value.fate])]
+    if value.advice is not None:
+        parts.append(text(value.advice, "dim"))
+    parts += ["", abilities(value.abilities), text(MARGINS, "dim")]
     for ability in value.abilities:
         if ability.fate != "kept":
             parts += examples(ability)
@@ -151,3 +149,17 @@ def examples(ability: Ability) -> list[RenderableType]:
             text(f"  tuned  {words.one_line(one.after, SHOWN)}", "dim"),
         ]
     return parts
+
+
+def examined(value: Examined) -> RenderableType:
+    """Both verdicts, or the command that asks for them."""
+    test, ledger = value.exam, value.forgetting
+    found = {"exam": value.ask_exam, "forgetting": value.ask_forgetting}
+    lines = {name: f"not asked yet: {how}" for name, how in found.items()}
+    if test is not None:
+        lines["exam"] = f"{test.verdict}: {test.because} (all of it: llmops show {value.ref} --exam)"
+    elif value.cannot_sit is not None:
+        lines["exam"] = f"none: {value.cannot_sit}"
+    if ledger is not None:
+        lines["forgetting"] = f"{ledger.because} (all of it: llmops show {value.ref} --forgetting)"
+    return pairs(lines)

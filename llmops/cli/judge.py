@@ -40,7 +40,8 @@ def evaluate(
     """Measure a model on its held-out rows, or on a suite: every score with its n and interval, every answer kept.
 
     --exam asks whether it understood its rows or memorised them (--rows N of each side), --forgetting what it lost of
-    what its base could do. Both are kept beside the report.
+    what its base could do (--rows N of each kind). Both are kept: 'llmops show REF' names them, and the page of
+    its report has them.
 
     Example: llmops evaluate tone:1 --exam; llmops evaluate tone:1 --suite questions.jsonl --scorer includes;
     llmops evaluate smollm2-135m-q4 --suite openbookqa --examples 5 --rows 100
@@ -51,8 +52,8 @@ def evaluate(
         replace(asked, rows=None).check_nothing_is_asked()
         session.show(llmops.examine(ref, session.at, asked.rows))
     elif instead.forgetting:
-        asked.check_nothing_is_asked()
-        session.show(llmops.forgotten(ref, session.at))
+        replace(asked, rows=None).check_nothing_is_asked()
+        session.show(llmops.forgotten(ref, session.at, asked.rows))
     elif asked.from_lm_eval is not None:
         session.show(llmops.read_lm_eval(asked.from_lm_eval, session.at))
     elif asked.suite is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
@@ -11,6 +11,14 @@ import llmops
 from llmops.cli.cards import DataCard, Page
 from llmops.cli.session import FetchingSession, Session
 from llmops.core.errors import RequestError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from llmops.core.exam import Exam
+    from llmops.core.examined import Examined
+    from llmops.core.forgetting import Forgetting
+    from llmops.core.value import Value
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,10 @@ class View:
         float | None,
         Option("--abstain", metavar="SHARE", help="Which answers to keep back, so that at most this share is wrong."),
     ] = None
+    exam: Annotated[bool, Option("--exam", help="Of a report, run or version: the whole exam that it has sat.")] = False
+    forgetting: Annotated[
+        bool, Option("--forgetting", help="Of a report, run or version: the whole ledger of what it forgot.")
+    ] = False
 
 
 def show(
@@ -89,7 +101,9 @@ def show(
 ) -> None:
     """Show one stored thing: a run, a version, a plan, a dataset, a report, a comparison, a sweep.
 
-    Example: llmops show tone:1 --slices
+    Of a tuned model also the verdicts of its exam and of its ledger of forgetting, or the command that makes them.
+
+    Example: llmops show tone:1; llmops show tone:1 --slices; llmops show tone:1 --exam
     """
     if view.slices:
         session.show(llmops.slices(ref, session.at))
@@ -107,7 +121,34 @@ def show(
     if page:
         session.show(Page(str(llmops.page(ref, session.at))))
         return
-    session.show(llmops.show(ref, session.at))
+    if view.exam or view.forgetting:
+        session.show(kept(ref, view.exam, session))
+        return
+    found = llmops.show(ref, session.at)
+    beside = None if session.as_json else llmops.examined(ref, session.at)
+    session.show(found, None if beside is None else lambda value: with_verdicts(value, beside))
+
+
+def kept(ref: str, of_exam: bool, session: Session) -> Exam | Forgetting:
+    """The exam or the ledger of a model. Raises `RequestError` where there is none."""
+    beside = llmops.examined(ref, session.at)
+    if beside is None:
+        raise RequestError(f"{ref} is no tuned model", "name a version, a finished run, or a report on one")
+    made = beside.exam if of_exam else beside.forgetting
+    if made is None:
+        what, how = ("exam", beside.ask_exam) if of_exam else ("ledger of forgetting", beside.ask_forgetting)
+        raise RequestError(f"{beside.ref} has no {what} yet", f"make it: {how}")
+    return made
+
+
+def with_verdicts(value: Value, beside: Examined) -> RenderableType:
+    """A value, and below it what else was asked of its model."""
+    from rich.console import Group
+
+    from llmops.cli.exam import examined
+    from llmops.cli.render import render
+
+    return Group(render(value), "", examined(beside))
 
 
 def list_(

@@ -19,6 +19,7 @@ from llmops.core.choice import Choice, Forecast
 from llmops.core.comparison import Comparison
 from llmops.core.dataset import DatasetManifest, DroppedRow, Message
 from llmops.core.exam import Exam
+from llmops.core.examined import Examined
 from llmops.core.experiments import Sweep
 from llmops.core.forgetting import Forgetting
 from llmops.core.health import HealthReport, Window
@@ -312,6 +313,7 @@ PICTURES: dict[type, Callable[[Any], RenderableType]] = {
     Comparison: scores.comparison,
     Exam: exam.exam,
     Forgetting: exam.forgetting,
+    Examined: exam.examined,
     ModelVersion: version,
     Promotion: promotion,
     HealthReport: health,

@@ -21,20 +21,40 @@ class ReliabilityBin(Value):
 class Calibration(Value):
     """The probabilities of a report before and after a temperature.
 
-    `temperature` is fitted on every row and is what a version keeps; the numbers `after` are cross-fitted: each row is
-    judged by a temperature that was fitted without its source. A probability p of a label becomes p^(1/temperature),
-    normalised over the labels.
+    The numbers `after` are cross-fitted: each row is judged by a temperature that was fitted without its source. A
+    probability p of a label becomes p^(1/temperature), normalised over the labels. `temperature` is what a version
+    keeps: the one `fitted` on every row, or 1 where tempering did not lower the log loss of rows that it was not
+    fitted on.
     """
 
     report: str
     n: int
     temperature: float = Field(gt=0)
+    fitted: float = Field(gt=0)
     error_before: Estimate = Field(description="expected calibration error: mean |said - right|, equal-mass bins")
     error_after: Estimate
+    error_by_chance: float = Field(
+        description="what a model that is calibrated shows on so many rows, half of the time"
+    )
     nats_before: float = Field(description="mean log loss a row")
     nats_after: float
+    nats_change: Estimate = Field(description="after less before, paired; below 0 tempering helps")
     before: tuple[ReliabilityBin, ...]
     after: tuple[ReliabilityBin, ...]
+
+    @property
+    def mood(self) -> str | None:
+        """Whether the model is too sure or not sure enough; None where its rows do not show either."""
+        if self.nats_change.high >= 0:
+            return None
+        return "too sure" if self.fitted > 1 else "not sure enough"
+
+
+class Apart(Value):
+    """What a threshold came to on rows of sources that did not choose it, fold by fold."""
+
+    answered: Estimate = Field(description="share of the rows that are answered")
+    wrong: Estimate | None = Field(description="share of the answered ones that are wrong; None: none was answered")
 
 
 class Abstention(Value):
@@ -52,3 +72,4 @@ class Abstention(Value):
     n_answered: int
     n: int
     bound: float | None = Field(description="what the share of wrong answers is below, with 95 % confidence")
+    apart: Apart | None = Field(None, description="the same, asked of rows that did not choose the threshold")

@@ -18,6 +18,9 @@ Learned = Literal["understood", "memorised", "cannot tell"]
 TwinKind = Literal["paraphrase", "name", "number", "option order", "negation"]
 Side = Literal["train", "heldout"]
 
+SIDE_NAMES: dict[Side, str] = {"train": "trained rows", "heldout": "held-out rows"}
+MEASURE_NAMES = {"accuracy": "accuracy", "loss_nats": "loss of the label, nats", "bits_per_byte": "bits per byte"}
+
 HALF = 0.5  # of the gain must hold on unseen rows, for "understood"
 MOST_COPIED = 0.05  # of the training rows may be recited beyond what controls explain
 
@@ -101,6 +104,7 @@ class Exam(Fact):
     dataset: str
     rows_train: int
     rows_heldout: int
+    rows_there: int | None = Field(None, description="rows of the smaller side that could be asked")
     verdict: Learned
     because: str
     gained: Estimate = Field(description="on trained rows, in marks")
@@ -110,3 +114,20 @@ class Exam(Fact):
     exposures: tuple[Exposure, ...] = Field((), description="where canaries were planted")
     twins: tuple[TwinLine, ...] = ()
     most_copied: tuple[CopiedRow, ...] = Field((), max_length=3)
+
+    @property
+    def advice(self) -> str | None:
+        """What would settle it, where it cannot be told."""
+        if self.verdict != "cannot tell":
+            return None
+        asked = min(self.rows_train, self.rows_heldout)
+        if self.rows_there is not None and self.rows_there <= asked:
+            return "all rows were asked: only more rows held out would tell"
+        rows = min(4 * asked, self.rows_there or 4 * asked)
+        return f"more rows may tell: llmops evaluate {self.subject.ref} --exam --rows {rows}"
+
+    @property
+    def not_asked(self) -> tuple[str, ...]:
+        """What this exam could not look at, and why."""
+        copied = () if self.copying else ("no row was to be recited: labels are too short to be known word for word",)
+        return copied if self.exposures else (*copied, "no canaries were planted: a recipe's data.canaries plants some")

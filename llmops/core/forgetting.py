@@ -11,6 +11,7 @@ from llmops.core.report import Subject
 from llmops.core.value import Fact, Value
 
 Fate = Literal["kept", "lost", "cannot tell"]
+BY_ROWS = ("general text", "multiple choice")  # abilities that can be asked with more rows; the others' are fixed
 
 
 class Instance(Value):
@@ -71,3 +72,27 @@ class Forgetting(Fact):
     def lost(self) -> tuple[Ability, ...]:
         """What is surely lost."""
         return tuple(ability for ability in self.abilities if ability.fate == "lost")
+
+    @property
+    def fate(self) -> Fate:
+        """Of all abilities together: lost where one is, kept where all are."""
+        if self.lost:
+            return "lost"
+        return "kept" if all(ability.fate == "kept" for ability in self.abilities) else "cannot tell"
+
+    @property
+    def because(self) -> str:
+        """The verdict for a reader who reads one line."""
+        if self.lost:
+            return f"lost: {', '.join(ability.name for ability in self.lost)}"
+        unsure = [ability.name for ability in self.abilities if ability.fate == "cannot tell"]
+        return f"nothing is surely lost; cannot tell: {', '.join(unsure)}" if unsure else "nothing is lost"
+
+    @property
+    def advice(self) -> str | None:
+        """What would settle it, where it cannot be told."""
+        unsure = [ability for ability in self.abilities if ability.fate == "cannot tell" and ability.name in BY_ROWS]
+        if self.lost or not unsure:
+            return None
+        rows = 4 * max(ability.n for ability in unsure)
+        return f"more texts and questions may tell: llmops evaluate {self.subject.ref} --forgetting --rows {rows}"

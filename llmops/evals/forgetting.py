@@ -21,6 +21,7 @@ from llmops.core.plan import Plan
 from llmops.core.report import Subject
 from llmops.core.serving import Sampling
 from llmops.core.suites import Choose, Question
+from llmops.core.value import digest
 from llmops.evals.asked import HARMFUL, HARMLESS, INSTRUCTIONS, Asked, helped, refused
 from llmops.evals.choices import choose as choose_likeliest
 from llmops.evals.evaluate import Model
@@ -44,10 +45,14 @@ class Marked(NamedTuple):
 
 @dataclass(frozen=True)
 class Material:
-    """What is not written here: general texts, and questions of a suite with options to choose from."""
+    """What is not written here: general texts, and questions of a suite with options to choose from.
+
+    `most` of the prompts that are written here are asked of each kind, drawn by their hashes; None: all.
+    """
 
     texts: Sequence[str] = ()
     questions: Sequence[Question] = ()
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,11 @@ def follow(asked: Sequence[Asked]) -> Callable[[Model, Material, Track], Marked]
     """How many of these prompts are answered as they should be."""
 
     def ask(model: Model, material: Material, track: Track) -> Marked:
-        prompts = [(Message(role="user", content=one.prompt),) for one in asked]
+        drawn = sorted(asked, key=lambda one: digest(["asked", one.prompt]))[: material.most]
+        prompts = [(Message(role="user", content=one.prompt),) for one in drawn]
         said = model.reply(prompts, Sampling(max_tokens=MOST_TOKENS), track)
-        marks = [float(one.check(answer)) for one, answer in zip(asked, said, strict=True)]
-        return Marked([one.prompt for one in asked], np.array(marks), np.ones(len(marks)), list(said))
+        marks = [float(one.check(answer)) for one, answer in zip(drawn, said, strict=True)]
+        return Marked([one.prompt for one in drawn], np.array(marks), np.ones(len(marks)), list(said))
 
     return ask
 

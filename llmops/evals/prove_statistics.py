@@ -157,7 +157,7 @@ def _calibration_error(simulations: int) -> tuple[int, int]:
     groups = [str(row) for row in range(n)]
     for place in range(simulations):
         said_N, likely_N = _exam(chance, n, (0.0, 0.04, 0.12)[place % 3])
-        found = calibration_error(said_N, (chance.random(n) < likely_N).astype(float), groups)
+        found, _ = calibration_error(said_N, (chance.random(n) < likely_N).astype(float), groups)
         held += found.low - 1e-3 <= _true_error(said_N, likely_N) <= found.high + 1e-3
     return held, simulations
 

@@ -6,6 +6,7 @@ Every verb takes the workspace as `at` and leaves there what it made. Rooms are 
 from llmops.pipeline.canary import canary, on_trial, start_canary, stop_canary
 from llmops.pipeline.choose import choose
 from llmops.pipeline.exam import examine
+from llmops.pipeline.examined import examined
 from llmops.pipeline.experiments import abstention, board, calibrate, line_up, power, slices
 from llmops.pipeline.file_suites import evaluate_questions
 from llmops.pipeline.forecast import forecast
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate_questions",
     "evaluate_suite",
     "examine",
+    "examined",
     "examples_of",
     "export",
     "export_suite",

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from llmops.core.dataset import Row
-from llmops.core.errors import RequestError
 from llmops.core.exam import Exam
 from llmops.core.plan import Plan
-from llmops.core.report import EvalReport, Subject
-from llmops.core.tasks import Rate
+from llmops.core.report import EvalReport
+from llmops.pipeline.examined import EXAM, check_can_sit
 from llmops.pipeline.judge import report_of
+from llmops.pipeline.pages import renew_pages
 from llmops.pipeline.subjects import subject_of
-from llmops.store.files import read_json, stored, write_json
+from llmops.store.files import write_json
 from llmops.store.workspace import Workspace
-
-EXAM = "exam.json"  # beside a report
 
 
 def examine(ref: str, at: Workspace, rows: int | None = None) -> Exam:
-    """Did a run or version understand its rows, or memorise them? Kept beside its report.
+    """Did a run or version understand its rows, or memorise them? Kept beside its report; its pages are written anew.
 
     `rows` of each side are asked at most. Raises `RequestError` where there is nothing that sft taught a tuned model.
     """
@@ -37,13 +35,8 @@ def examine(ref: str, at: Workspace, rows: int | None = None) -> Exam:
     tuned = sit(model, paper, at.world.track)
     made = judge(Both(paper, tuned, base), (subject, plan.id, plan.dataset), model.renderer)
     write_json(at.folder(EvalReport, report_of(ref, at).id) / EXAM, made.to_json())
+    renew_pages(subject, at)
     return made
-
-
-def exam_of(report: str, at: Workspace) -> Exam | None:
-    """The exam kept beside a report; None where there was none."""
-    path = at.folder(EvalReport, at.get(EvalReport, report).id) / EXAM
-    return stored(Exam, read_json(path), path) if path.exists() else None
 
 
 def learned(plan: Plan, at: Workspace) -> list[Row]:
@@ -51,14 +44,3 @@ def learned(plan: Plan, at: Workspace) -> list[Row]:
     spared, replay = {*plan.watched, *plan.left_out}, plan.recipe.data.replay
     rows = at.rows(plan.dataset, "train")
     return [row for row in rows if row.id not in spared and not (replay and row.source == replay.source.from_)]
-
-
-def check_can_sit(subject: Subject, plan: Plan) -> None:
-    """Raise `RequestError` where there is no tuned model, or it learned what the exam cannot mark."""
-    if subject.kind != "tuned":
-        raise RequestError(
-            f"{subject.ref} is a {subject.kind} row, which has no base to compare with", "name a tuned one"
-        )
-    if plan.recipe.objective.kind != "sft" or isinstance(plan.recipe.task, Rate):
-        what = f"{subject.ref} learned task {plan.recipe.task.kind!r} by {plan.recipe.objective.kind!r}"
-        raise RequestError(f"{what}, which the exam cannot mark", "examine a model of labels, replies or texts by sft")

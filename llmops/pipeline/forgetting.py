@@ -11,15 +11,17 @@ from llmops.core.report import EvalReport
 from llmops.core.sources import PlainText, Source
 from llmops.core.tasks import Continue
 from llmops.core.value import digest
+from llmops.pipeline.examined import FORGETTING
 from llmops.pipeline.judge import report_of
+from llmops.pipeline.pages import renew_pages
 from llmops.pipeline.subjects import subject_of
 from llmops.pipeline.suites import suite_named
-from llmops.store.files import read_json, stored, write_json
+from llmops.store.files import write_json
 from llmops.store.workspace import Workspace
 
-FORGETTING = "forgetting.json"  # beside a report
 TEXTS = 40
 EXAM, QUESTIONS = "openbookqa", 100
+FEWEST = 8
 
 
 class GeneralText(NamedTuple):
@@ -33,10 +35,11 @@ class GeneralText(NamedTuple):
 GENERAL = (GeneralText("boolq", "passage"), GeneralText("vader/nyt", "text"), GeneralText("instructions", "output"))
 
 
-def forgotten(ref: str, at: Workspace, texts: int = TEXTS) -> Forgetting:
-    """What a run or version lost of what its base could do. Kept beside its report.
+def forgotten(ref: str, at: Workspace, rows: int | None = None) -> Forgetting:
+    """What a run or version lost of what its base could do. Kept beside its report, and its pages are written anew.
 
-    `texts` of general text are read at most. Raises `RequestError` where there is no tuned model.
+    At most `rows` general texts are read, and as many questions and prompts of each kind asked. Raises `RequestError`
+    where there is no tuned model, or too few rows to say anything.
     """
     from llmops.evals.forgetting import Material, suggest, try_all
     from llmops.evals.forgetting import forgotten as compare
@@ -45,9 +48,11 @@ def forgotten(ref: str, at: Workspace, texts: int = TEXTS) -> Forgetting:
     subject, plan, folder = subject_of(ref, at)
     if subject.kind != "tuned":
         raise RequestError(f"{subject.ref} is a {subject.kind} row, which had nothing to forget", "name a tuned one")
-    source, read = general_text(plan, at, texts)
-    _, questions = suite_named(EXAM, at, rows=QUESTIONS)
-    material = Material(read, questions)
+    if rows is not None and rows < FEWEST:
+        raise RequestError(f"{rows} rows of each kind show nothing", f"ask for {FEWEST} at least")
+    source, read = general_text(plan, at, rows or TEXTS)
+    _, questions = suite_named(EXAM, at, rows=rows or QUESTIONS)
+    material = Material(read, questions, rows)
     at.world.say(
         f"what was forgotten: {len(read):,} texts of {source}, {len(questions):,} questions of {EXAM}, and what to do"
     )
@@ -63,13 +68,8 @@ def forgotten(ref: str, at: Workspace, texts: int = TEXTS) -> Forgetting:
         suggestions=suggest(abilities, plan),
     )
     write_json(at.folder(EvalReport, report_of(ref, at).id) / FORGETTING, made.to_json())
+    renew_pages(subject, at)
     return made
-
-
-def forgetting_of(report: str, at: Workspace) -> Forgetting | None:
-    """The ledger kept beside a report; None where there was none."""
-    path = at.folder(EvalReport, at.get(EvalReport, report).id) / FORGETTING
-    return stored(Forgetting, read_json(path), path) if path.exists() else None
 
 
 def general_text(plan: Plan, at: Workspace, most: int) -> tuple[str, list[str]]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from llmops.core.comparison import Comparison
 from llmops.core.errors import RequestError
-from llmops.core.report import EvalReport
+from llmops.core.report import EvalReport, Subject
 from llmops.core.run import Run
 from llmops.core.version import ModelVersion
+from llmops.pipeline.examined import examined, names_of
 from llmops.pipeline.judge import report_of
 from llmops.pipeline.look import show
 from llmops.store.files import write_text
@@ -32,9 +33,17 @@ def page(ref: str, at: Workspace) -> Path:
         sides = [at.get(EvalReport, side) for side in (found.baseline_report, found.challenger_report)]
         html = comparison_page(found, *sides)
     elif isinstance(found, EvalReport):
-        html = report_page(found)
+        html = report_page(found, examined(found.id, at))
     else:
         raise RequestError(f"{ref} is a {type(found).__name__}, which has no page", "name a report or a comparison")
     file = at.root / PAGES / f"{found.id}.html"
     write_text(file, html)
     return file
+
+
+def renew_pages(subject: Subject, at: Workspace) -> None:
+    """Write those pages anew that there are of a model's reports: it was asked something more."""
+    names = names_of(subject.ref, at)
+    for report in at.ids(EvalReport):
+        if (at.root / PAGES / f"{report}.html").exists() and at.get(EvalReport, report).subject.ref in names:
+            at.world.say(f"page {page(report, at)}")

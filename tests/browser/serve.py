@@ -158,6 +158,7 @@ def fake_pipeline(words: str) -> types.ModuleType:
     from llmops.core.outcome import Outcome
     from llmops.core.serving import Feedback
     from llmops.store.files import read_json
+    from tests.unit import sample_exams
 
     def health(name: str, at: Any, keep: bool = True) -> Any:
         window = Window(
@@ -185,11 +186,14 @@ def fake_pipeline(words: str) -> types.ModuleType:
         at.ledger.append(said, "tone", exchange)
         return said
 
+    def examined(ref: str, at: Any) -> Any:
+        return sample_exams.examined(words)
+
     def on_trial(name: str, at: Any) -> None:
         return None
 
     module = types.ModuleType("llmops.pipeline")
-    verbs = (health, outcome, chat, feedback, on_trial, *fake_lookers(words), *fake_makers(words))
+    verbs = (health, outcome, chat, feedback, examined, on_trial, *fake_lookers(words), *fake_makers(words))
     vars(module).update({verb.__name__: verb for verb in verbs})
     return module
 

@@ -141,6 +141,7 @@ def test_hostile_text_is_shown_as_text_in_every_field(servers: dict[str, Server]
     watched.tab("Reports")
     shown("#report-answers td")
     shown("#report-scores td")
+    shown("#report-learned td")
     page.locator("#report-slice input").click()
     shown("[role=option]")
     assert watched.injected() == 0

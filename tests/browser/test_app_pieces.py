@@ -17,6 +17,7 @@ from llmops.store.workspace import Workspace
 from tests.browser.apps import HOSTILE
 from tests.browser.serve import fake_pipeline, load_app
 from tests.browser.workspace import fill
+from tests.unit import sample_exams
 from tests.unit.sample_values import NOON, report, workspace
 
 STEP = {
@@ -148,3 +149,17 @@ def test_today_says_what_is_on_trial(app: Any, tmp_path: Path) -> None:
         at.ledger.append(CanaryStarted(canary=canary, author="ada", at=NOON), "tone")
         said = "".join(map(str, app("today")._trial(at, "tone")))
         assert "tone:2" in said and words in said
+
+
+def test_the_reports_tab_shows_the_exam_and_the_ledger_or_the_command_that_asks(app: Any) -> None:
+    cards = app("learned").cards
+    shown = cards(sample_exams.examined())
+    for part in ("memorised", "+0.311", "23.4, 19.9", "-0.613", "2a text", "+11.7%", "-0.417", "instructions a text"):
+        assert part in shown
+    assert "<img" in HOSTILE and "<img" not in cards(sample_exams.examined(HOSTILE))
+    assert "llmops evaluate tone:1 --exam" in cards(sample_exams.EMPTY)
+    assert "llmops evaluate tone:1 --forgetting" in cards(sample_exams.EMPTY)
+    assert "no exam: it rates" in cards(sample_exams.EMPTY.replace(cannot_sit="it rates"))
+    assert cards(None) == "", "a cheap row has neither"
+    figure = app("plots").abilities(sample_exams.ledger(change=-0.5))
+    assert list(figure.data[0].x) == [-10.0], "in margins"

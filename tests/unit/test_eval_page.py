@@ -25,6 +25,8 @@ from llmops.evals.suite import question_suite
 from llmops.experiments.compare import compare
 from llmops.lm.scripted import ScriptedModel
 from llmops.pipeline.pages import page
+from tests.unit.sample_exams import EMPTY, examined, ledger
+from tests.unit.test_evals_groups import calibrated
 
 HOSTILE = [
     "<script>document.title='OWNED'</script>",
@@ -59,8 +61,8 @@ HOSTILE = [
     "<x style='background:url(//example.org)' onmouseover=document.title='OWNED'>",
 ]
 assert len(HOSTILE) == 30
-NAMES = """html head meta title style body main header p h1 h2 div b span section table tbody tr th td code br noscript
-    input select option button footer script svg text line rect circle details summary dl dt dd"""
+NAMES = """html head meta title style body main header p h1 h2 h3 div b span section table tbody tr th td code br
+    noscript input select option button footer script svg text line rect circle details summary dl dt dd"""
 ALLOWED = frozenset(NAMES.split())
 NAMES = """lang charset name content http-equiv class id type placeholder aria-label aria-live aria-pressed role style
     value hidden disabled open viewbox x y x1 y1 x2 y2 cx cy r rx width height text-anchor data-name"""
@@ -125,7 +127,8 @@ def hostile_report(kind: str = "base") -> EvalReport:
 
 def hostile_pages() -> Iterator[tuple[str, str]]:
     base, tuned = hostile_report(), hostile_report("tuned")
-    yield "report", report_page(base)
+    hostile = examined("".join(HOSTILE))
+    yield "report", report_page(base, hostile)
     flipped = tuned.replace(answers=tuple(one.replace(marks={"accuracy": 1.0}) for one in tuned.answers))
     yield "pair", comparison_page(compare(base, flipped), base, flipped)
 
@@ -151,7 +154,9 @@ def test_no_text_of_a_report_becomes_a_node(chromium, tmp_path):
 def test_a_page_that_does_not_escape_is_found(chromium, tmp_path, monkeypatch):
     monkeypatch.setattr(template, "_templates", lambda made=template._templates(): made.overlay(autoescape=False))
     template._templates().cache = None
-    html = report_page(hostile_report())
+    html = report_page(hostile_report(), examined("".join(HOSTILE)))
+    section = html[html.index('id="exam"') : html.index('id="answers"')]
+    assert {"img", "iframe", "script"} <= set(strange(section))
     assert {"img", "iframe", "script"} <= set(strange(html))
 
 
@@ -274,6 +279,55 @@ def test_a_page_is_written_for_a_report_and_a_comparison(workspace):
     assert "even:1" in file.read_text(encoding="utf-8")
     assert "even:1 is better" in page(made.id, workspace).read_text(encoding="utf-8")
     assert workspace.ids(type(made)) == [made.id]
+
+
+def test_the_page_shows_the_exam_and_the_ledger():
+    html = report_page(tuned_and_base()[0], examined())
+    for part in ("memorised", "0.311", "23.4, 19.9", "-0.613", "2a text", "+11.7 %", "-0.417", "instructions a text"):
+        assert part in html
+    assert html.count("<svg") >= 3 + report_page(tuned_and_base()[0]).count("<svg")
+    assert "0.211 to +0.411" in html and "-0.517 to -0.317" in html, "with their intervals"
+    assert 'id="exam"' not in report_page(tuned_and_base()[0]), "a cheap row has neither"
+
+
+def test_a_report_without_an_exam_shows_the_command_that_makes_it():
+    html = report_page(tuned_and_base()[0], EMPTY)
+    assert "llmops evaluate tone:1 --exam" in html and "llmops evaluate tone:1 --forgetting" in html
+    assert "memorised</p>" not in html
+    html = report_page(tuned_and_base()[0], EMPTY.replace(cannot_sit="tone:1 learned task 'rate'"))
+    assert "There is no exam: tone:1 learned task" in html and "--exam" not in html
+
+
+def test_the_curve_says_what_it_shows_and_what_chance_shows():
+    made = calibrated(temperature=3.0, n=300)
+    answers = tuple(one.replace(probability=max(one.chances.values())) for one in made.answers)
+    html = report_page(made.replace(answers=answers))
+    assert "the model is too sure" in html and "a calibrated model of as many rows shows" in html
+    assert "calibration error" not in report_page(made.replace(answers=answers[:20]))
+
+
+def test_the_curve_begins_where_its_points_do_and_its_line_is_where_said_is_right():
+    from llmops.core.calibration import ReliabilityBin
+    from llmops.evals.pages.plots import reliability
+
+    bins = [ReliabilityBin(said=share, right=share, low=share - 0.04, high=share, n=60) for share in (0.66, 0.8, 0.99)]
+    drawn = str(reliability(bins, "sure"))
+    assert ">60%<" in drawn and ">80%<" in drawn and ">100%<" in drawn
+    ends = re.search(r'x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="zero"', drawn)
+    assert ends is not None
+    x1, y1, x2, y2 = map(float, ends.groups())
+    for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn):
+        assert (float(x) - x1) / (x2 - x1) == pytest.approx((float(y) - y1) / (y2 - y1), abs=0.002)
+
+
+def test_what_is_lost_is_drawn_left_of_its_margin():
+    from llmops.evals.pages.learned import abilities
+
+    drawn = str(abilities(ledger(change=-0.5)))
+    marks = [float(x) for x in re.findall(r'<line x1="([\d.]+)"[^>]*class="zero"', drawn)]
+    (dot,) = (float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawn))
+    assert dot < marks[0] < marks[1] and 'class="sure"' in drawn
+    assert 'class="gain"' in str(abilities(ledger(change=0.2)))
 
 
 def test_answers_are_found_filtered_sorted_and_opened_in_a_browser(chromium, tmp_path):

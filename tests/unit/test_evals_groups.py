@@ -136,9 +136,9 @@ def test_a_model_that_is_even_has_no_weak_slice():
     assert [one.verdict for one in found.slices] == ["cannot tell"] * len(found.slices)
 
 
-def calibrated(temperature: float, n: int = 1500) -> EvalReport:
+def calibrated(temperature: float, n: int = 1500, seed: int = 5) -> EvalReport:
     """A report of a model whose log-odds are `temperature` times too large."""
-    chance = np.random.default_rng(5)
+    chance = np.random.default_rng(seed)
     odds = chance.normal(0, 1.5, n)
     good = chance.random(n) < 1 / (1 + np.exp(-odds))
     said = 1 / (1 + np.exp(-odds * temperature))
@@ -171,8 +171,28 @@ def test_where_all_rows_are_right_no_answer_becomes_certain():
 
 def test_a_calibrated_model_is_left_alone():
     found = calibrate(calibrated(temperature=1.0))
-    assert found.temperature == pytest.approx(1.0, abs=0.15)
+    assert found.fitted == pytest.approx(1.0, abs=0.15) and found.mood is None
     assert found.error_before.low == 0.0 and found.error_before.value > 0.005  # the plain number is never 0
+    assert 0.5 < found.error_before.value / found.error_by_chance < 2
+
+
+def test_a_temperature_that_does_not_help_rows_apart_is_not_kept():
+    sure = calibrate(calibrated(temperature=3.0))
+    assert sure.mood == "too sure" and sure.temperature == sure.fitted and sure.nats_change.high < 0
+    shy = calibrate(calibrated(temperature=0.4))
+    assert shy.mood == "not sure enough" and shy.temperature == shy.fitted
+    found = [calibrate(calibrated(1.0, n=120, seed=seed)) for seed in range(12)]
+    assert {one.temperature == 1.0 for one in found} == {True, False}
+    for one in found:
+        assert (one.temperature == 1.0) == (one.nats_after >= one.nats_before)
+    assert all(one.mood is None for one in found)
+
+
+def test_a_lucky_calibration_error_has_no_short_interval():
+    found = [calibrate(calibrated(1.0, n=300, seed=seed)) for seed in range(8)]
+    lucky = [one for one in found if one.error_before.value < one.error_by_chance]
+    assert lucky and all(one.error_before.high >= one.error_by_chance for one in lucky)
+    assert all(one.error_before.low <= one.error_before.value <= one.error_before.high for one in found)
 
 
 def test_tempering_keeps_the_winner_and_the_sum():
@@ -192,6 +212,18 @@ def test_a_threshold_keeps_its_promise_or_is_not_given():
     assert abstain(made, 0.001).threshold is None  # 1,500 rows cannot promise one in a thousand
     with pytest.raises(RequestError, match="no promise"):
         abstain(made, 0.0)
+
+
+def test_a_threshold_is_judged_on_rows_that_did_not_choose_it():
+    found = abstain(calibrated(temperature=2.0), 0.2)
+    assert found.apart is not None and found.apart.wrong is not None and found.apart.answered.n == 1500
+    assert found.apart.wrong.value < 0.2 and found.apart.answered.value == pytest.approx(found.answered, abs=0.15)
+    made = calibrated(temperature=1.0, n=153)  # as few as can promise 5 %: with a fold less, nobody can
+    said = {"expected": "good", "answered": "good", "chances": {"good": 0.9, "bad": 0.1}}
+    answers = tuple(answer.replace(**said) for answer in made.answers)
+    edge = abstain(made.replace(answers=answers), 0.05)
+    assert edge.threshold == 0.9 and edge.apart is not None
+    assert edge.apart.answered.value == 0 and edge.apart.wrong is None
 
 
 def test_a_report_without_probabilities_cannot_be_calibrated():

@@ -25,7 +25,6 @@ from llmops.evals.exam.canaries import exposure_bits
 from llmops.evals.exam.twins import twins
 from llmops.evals.prove_learner import copy_of, new_learner, talk, teach
 from llmops.lm.readings import Reading, read_closely
-from llmops.pipeline.exam import exam_of
 from llmops.store.workspace import Workspace
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
@@ -258,14 +257,32 @@ def test_a_run_is_examined_and_the_exam_lies_beside_its_report(
 
     recipe = tiny_recipe(tiny_base, write_csv(tmp_path / "rows.csv", made_up_rows(120)), epochs=1)
     trained = pipeline.train(pipeline.plan(recipe, pipeline.prepare(recipe, workspace), workspace), workspace)
+    report, where = pipeline.evaluate(trained.id, workspace), ["--workspace", str(workspace.root)]
+    page = pipeline.page(report.id, workspace)
+    how, asks = f"llmops evaluate {trained.id} --exam", f"does: <code>llmops evaluate {trained.id} --exam<"
+    assert asks in page.read_text(encoding="utf-8") and run(["show", trained.id, *where]) == 0
+    assert f"not asked yet: {how}" in " ".join(capsys.readouterr().out.split())
+    assert run(["show", report.id, "--exam", *where]) == 2 and how in capsys.readouterr().err
     exam = pipeline.examine(trained.id, workspace, rows=24)
+    assert asks not in page.read_text(encoding="utf-8") and exam.id in page.read_text(encoding="utf-8")
     assert isinstance(exam, Exam) and exam.rows_train == exam.rows_heldout == 24
     assert (
         exam.gained.n == 24 and exam.copying is None and {gap.measure for gap in exam.gaps} == {"accuracy", "loss_nats"}
     )
     assert {line.kind for line in exam.twins} >= {"paraphrase", "number"}
-    report = pipeline.evaluate(trained.id, workspace)
-    assert exam_of(report.id, workspace) == exam
+    version = pipeline.register(report.id, workspace)
+    for ref in (trained.id, report.id, version.ref):  # one model, whatever it is called by
+        assert run(["show", ref, *where]) == 0
+        assert f"exam {exam.verdict}: {exam.because[:40]}" in " ".join(capsys.readouterr().out.split())
+    assert run(["show", version.ref, "--exam", "--json", *where]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == exam.id
+    assert pipeline.examined(trained.plan, workspace) is None
+    assert exam.rows_there is not None and 24 < exam.rows_there < 96
+    unsure = exam.replace(verdict="cannot tell")
+    assert str(unsure.advice).endswith(f"--rows {exam.rows_there}")  # no more than there are
+    assert unsure.replace(rows_there=24).advice == "all rows were asked: only more rows held out would tell"
+    found = pipeline.examined(report.id, workspace)
+    assert found is not None and found.exam == exam and found.forgetting is None
     assert run(["evaluate", "last", "--exam", "--json", "--workspace", str(workspace.root)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] in ("understood", "memorised", "cannot tell") and printed["id"].startswith("ex-")

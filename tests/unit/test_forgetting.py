@@ -84,6 +84,8 @@ def test_a_model_that_says_one_word_to_everything_has_lost_what_a_better_one_cou
     assert ledger["instructions"].examples[0].after == "positive"
     assert ledger["look-alikes"].fate != "lost"  # it answers them, in its way
     assert ledger["multiple choice"].change.value == 0 and ledger["multiple choice"].n == 30
+    few = try_all(able, Material(most=8))
+    assert {name: len(marked.asked) for name, marked in few.items()} == dict.fromkeys(few, 8)
     assert set(try_all(able, Material())) == set(TESTS) - {"general text", "multiple choice"}
     again = forgotten(try_all(able, material), try_all(able, material))
     assert all(one.change.value == 0 and one.fate != "lost" for one in again)
@@ -145,7 +147,12 @@ def test_a_run_has_its_ledger_beside_its_report(
     monkeypatch.setattr(verb, "suite_named", lambda name, at, rows: (None, asked))
     ledger = pipeline.forgotten(trained.id, workspace)
     assert isinstance(ledger, Forgetting) and {one.name for one in ledger.abilities} == set(TESTS)
-    assert verb.forgetting_of(pipeline.evaluate(trained.id, workspace).id, workspace) == ledger
+    found = pipeline.examined(pipeline.evaluate(trained.id, workspace).id, workspace)
+    assert found is not None and found.forgetting == ledger and found.exam is None
+    assert run(["show", "last", "--forgetting", "--workspace", str(workspace.root)]) == 0
+    assert capsys.readouterr().out.startswith(ledger.because)
+    assert run(["evaluate", "last", "--forgetting", "--rows", "3", "--workspace", str(workspace.root)]) == 2
+    assert "ask for 8 at least" in capsys.readouterr().err
     assert run(["evaluate", "last", "--forgetting", "--json", "--workspace", str(workspace.root)]) == 0
     assert json.loads(capsys.readouterr().out)["general_text"] == "a text"
     assert run(["evaluate", "last", "--forgetting", "--workspace", str(workspace.root)]) == 0

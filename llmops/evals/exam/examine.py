@@ -40,7 +40,10 @@ BY_HEART_NATS = 0.693  # a label half as likely on a twin that means the same: l
 
 @dataclass(frozen=True)
 class Paper:
-    """What is asked: trained rows, held-out rows, the twins of both, and the canaries that were planted."""
+    """What is asked: trained rows, held-out rows, the twins of both, and the canaries that were planted.
+
+    `there` are the rows of the smaller side that could be asked.
+    """
 
     task: Task
     train: Sequence[Row]
@@ -48,6 +51,7 @@ class Paper:
     twins_train: Sequence[Twin]
     twins_heldout: Sequence[Twin]
     canaries: Canaries | None = None
+    there: int | None = None
 
     @property
     def rows(self) -> list[Row]:
@@ -74,13 +78,14 @@ def set_paper(
     Raises `RequestError` where there are too few to say anything.
     """
     learned = [row for row in train if row.source != SOURCE and (row.label is not None) == isinstance(task, Classify)]
+    there = min(len(learned), len(heldout))
     parts = [sorted(part, key=lambda row: digest(["exam", row.id]))[: max(0, rows)] for part in (learned, heldout)]
     if min(map(len, parts)) < FEWEST_ROWS:
         what = f"{len(parts[0])} trained and {len(parts[1])} held-out rows are too few for an exam"
         raise RequestError(what, f"it needs {FEWEST_ROWS} of each: give more rows, or hold out more")
     drawn, unseen = parts
     most = min(TWINS, max(FEWEST_TWINS, rows // 3))
-    return Paper(task, drawn, unseen, twins(drawn, task, most), twins(unseen, task, most), canaries)
+    return Paper(task, drawn, unseen, twins(drawn, task, most), twins(unseen, task, most), canaries, there)
 
 
 def sit(model: LocalModel, paper: Paper, track: Track = silent) -> Sheet:
@@ -125,6 +130,7 @@ def examine(both: Both, who: tuple[Subject, str, str], renderer: Renderer) -> Ex
         dataset=dataset,
         rows_train=n_train,
         rows_heldout=n_heldout,
+        rows_there=paper.there,
         verdict=verdict,
         because=because,
         gained=gained,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -16,6 +17,7 @@ from llmops.core.report import Score
 LEFT, SPACE = LABELS + 20, WIDTH - LABELS - 90
 ROW = 24
 BINS = 20
+LETTER = 6.2  # pixels, at most, of a typical one
 
 
 def dot(x: float, y: float, kind: str) -> Markup:
@@ -69,21 +71,75 @@ def differences(rows: Mapping[str, Difference], metric: str, title: str) -> Mark
     return picture(ROW * len(rows) + 8, title, parts)
 
 
+class Spread(NamedTuple):
+    """A line of a plot: a number with its interval, the class of its colour, and how the number is spelt."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    kind: str
+    said: str
+
+
+def spreads(rows: Sequence[Spread], marks: Sequence[tuple[float, str]], title: str) -> Markup:
+    """Each number with its interval, and dashed lines, named at the foot, that say what it is to be held against."""
+    ends = [*(place for place, _ in marks), *(bound for row in rows for bound in (row.low, row.high))]
+    low, reach = min(ends), (max(ends) - min(ends)) or 1.0
+
+    def x(value: float) -> float:
+        return LEFT + (value - low) / reach * SPACE
+
+    foot = ROW * len(rows) + 20
+    parts = [line(x(place), 0, x(place), foot - 16, "zero") for place, _ in marks]
+    parts += _feet([(x(place), name) for place, name in marks], foot)
+    for place, row in enumerate(rows):
+        y = 14 + place * ROW
+        parts.append(text(LEFT - 10, y + 4, row.name, "name", end=True))
+        parts.append(line(x(row.low), y, x(row.high), y, f"{row.kind}-line"))
+        parts.append(dot(x(row.value), y, row.kind))
+        parts.append(text(WIDTH - 4, y + 4, row.said, "value", end=True))
+    return picture(foot + 22, title, parts)
+
+
+def _feet(names: Sequence[tuple[float, str]], foot: float) -> list[Markup]:
+    """The names of marks below them; one that would run into the name before stands a line lower."""
+    parts, taken = [], -WIDTH * 1.0
+    for x, name in names:
+        wide = LETTER * len(name)
+        begins = min(max(x - wide / 2, 0), WIDTH - wide)
+        lower = begins < taken
+        parts.append(text(begins, foot + (13 if lower else 0), name, "value"))
+        taken = taken if lower else begins + wide
+    return parts
+
+
 def reliability(bins: Sequence[ReliabilityBin], title: str) -> Markup:
-    """How often answers of about one probability were right; on the dashed line a model is as right as it says."""
+    """How often answers of about one probability were right; on the dashed line a model is as right as it says.
+
+    Both axes begin at the tenth below everything that is drawn: of two labels, no answer is less sure than a half.
+    """
     left, tall, space = 40, 190, 300
+    least = min((min(one.said, one.low) for one in bins), default=0.0)
+    floor = min(0.8, int(10 * least) / 10)
+
+    def x(share: float) -> float:
+        return left + space * (share - floor) / (1 - floor)
+
+    def y(share: float) -> float:
+        return tall + 6 - tall * (share - floor) / (1 - floor)
+
     parts = [
-        line(left, tall + 6, left + space, 6, "zero"),
+        line(x(floor), y(floor), x(1), y(1), "zero"),
         line(left, tall + 6, left + space, tall + 6),
         line(left, 6, left, tall + 6),
     ]
     for one in bins:
-        x = left + space * one.said
-        parts.append(line(x, tall + 6 - tall * one.low, x, tall + 6 - tall * one.high, "train-line"))
-        parts.append(dot(x, tall + 6 - tall * one.right, "train"))
-    for share in (0.0, 0.5, 1.0):
-        parts.append(text(left + space * share, tall + 22, f"{share:.0%}", "value", middle=True))
-        parts.append(text(left - 6, tall + 10 - tall * share, f"{share:.0%}", "value", end=True))
+        parts.append(line(x(one.said), y(one.low), x(one.said), y(one.high), "train-line"))
+        parts.append(dot(x(one.said), y(one.right), "train"))
+    for share in (floor, (1 + floor) / 2, 1.0):
+        parts.append(text(x(share), tall + 22, f"{share:.0%}", "value", middle=True))
+        parts.append(text(left - 6, y(share) + 4, f"{share:.0%}", "value", end=True))
     parts.append(text(left + space + 14, tall + 10, "it was this sure", "value"))
     parts.append(text(left + 6, 14, "so often it was right", "value"))
     return picture(tall + 32, title, parts)

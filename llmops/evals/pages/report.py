@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from llmops.core.examined import Examined
 from llmops.core.measures import RIGHT_OR_WRONG, measure_name
 from llmops.core.report import LOWER_IS_BETTER, Answer, EvalReport, Score
-from llmops.evals.calibration import ROWS_A_BIN, reliability
+from llmops.evals.calibration import FEWEST_ROWS, ROWS_A_BIN, calibrate, reliability
 from llmops.evals.intervals import of_marks
 from llmops.evals.pages import plots
 from llmops.evals.pages.answers import of_report, verdict
+from llmops.evals.pages.learned import learned, verdict_tiles
 from llmops.evals.pages.template import asked_how, called, render
 
 MOST_LABELS = 12
@@ -24,8 +26,8 @@ LENGTH_BINS = 5
 FEWEST_A_BIN = 8
 
 
-def report_page(report: EvalReport) -> str:
-    """The page of one evaluation."""
+def report_page(report: EvalReport, examined: Examined | None = None) -> str:
+    """The page of one evaluation; with its model's exam and ledger of forgetting where it is a tuned one."""
     metric = report.main.metric
     slices = worst_first(report.main.slices, metric)
     lengths = by_length(report.answers, metric)
@@ -34,7 +36,7 @@ def report_page(report: EvalReport) -> str:
         title=f"{called(report.subject)} on {report.suite.dataset}",
         report=report,
         metric=metric,
-        tiles=_tiles(report, metric),
+        tiles=[*_tiles(report, metric), *([] if examined is None else verdict_tiles(examined))],
         scores=list(report.scores.values()),
         slices=slices,
         most_lines=MOST_LINES,
@@ -43,8 +45,10 @@ def report_page(report: EvalReport) -> str:
         else "",
         length_plot=plots.scores(lengths, report.main, "Score by length of what was asked") if lengths else "",
         sure_plot=_sureness(report.answers, metric),
+        sure_said=_calibrated(report),
         mark_plot=_marks(report.answers, metric),
         confusion=confusion(report.answers) if metric in RIGHT_OR_WRONG else None,
+        learned=None if examined is None else learned(examined),
         asked=asked_how(report.suite),
         data={"answers": of_report(report.answers, metric), "pair": False, "lower": metric in LOWER_IS_BETTER},
     )
@@ -110,6 +114,19 @@ def _sureness(answers: Sequence[Answer], metric: str) -> Markup | str:
         for column in zip(*[(one.probability, one.marks[metric]) for one in sure], strict=True)
     )
     return plots.reliability(reliability(said, right), "How often it was right, by how sure it was")
+
+
+def _calibrated(report: EvalReport) -> str:
+    """What the reliability curve comes to, where the probabilities of all labels are known."""
+    if sum(bool(one.chances) for one in report.answers) < FEWEST_ROWS:
+        return ""
+    found = calibrate(report)
+    error = found.error_before
+    mood = f"As it comes the model is {found.mood}. " if found.mood else ""
+    return (
+        f"{mood}Expected calibration error {error.value:.3f} ({error.low:.3f} to {error.high:.3f}); "
+        f"a calibrated model of as many rows shows {found.error_by_chance:.3f} by chance."
+    )
 
 
 def _marks(answers: Sequence[Answer], metric: str) -> Markup | str:

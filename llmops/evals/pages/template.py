@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from llmops.core.drawing import flat
+from llmops.core.exam import MEASURE_NAMES, SIDE_NAMES
 from llmops.core.measures import measure_name, spelt
 from llmops.core.plan import Plan
 from llmops.core.report import Subject, Suite
@@ -61,6 +62,11 @@ def _templates() -> jinja2.Environment:
         "measure": measure_name,
         "spelt": lambda value, metric: spelt(metric, value),
         "signed": lambda value, metric: f"{'+' if value >= 0 else ''}{spelt(metric, value)}",
+        "plus": lambda value: f"{value:+.3f}",
+        "spread": lambda found: f"{found.low:+.3f} to {found.high:+.3f}",
+        "bits": lambda numbers: ", ".join(f"{number:.1f}" for number in numbers),
+        "side": lambda side: SIDE_NAMES[side],
+        "gap_measure": lambda measure: MEASURE_NAMES[measure],
         "short": lambda text: text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…",
         "p": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
