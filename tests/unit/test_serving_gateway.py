@@ -21,7 +21,7 @@ from llmops.core.serving import Endpoint, Exchange, Feedback
 from llmops.serving.engine import ClassifierEngine, Prompt, ScriptedEngine
 from llmops.serving.gateway import OPEN_PATHS, Served, ServeSettings, build_app
 from llmops.serving.intake import BODY_BYTES
-from llmops.serving.prepare import PROMPT_CHARACTERS
+from llmops.serving.prepare import PROMPT_CHARACTERS, SHORT
 from llmops.serving.serve import running
 from llmops.store.ledger import Ledger
 from tests.unit.serving_samples import TOKEN, LetterRenderer, endpoint
@@ -349,7 +349,8 @@ def test_a_long_prompt_does_not_stall_the_others(tmp_path: Path) -> None:
 
     async def ask(url: str) -> float:
         async with httpx.AsyncClient(headers=AUTH) as asker:
-            slow = asyncio.create_task(asker.post(url + CHAT, json={"model": "tone", "messages": MESSAGES}, timeout=30))
+            body = {"model": "tone", "messages": [{"role": "user", "content": "x" * (SHORT + 1)}]}
+            slow = asyncio.create_task(asker.post(url + CHAT, json=body, timeout=30))
             await asyncio.sleep(0.3)
             began = time.monotonic()
             assert (await asker.get(f"{url}/healthz")).status_code == 200
