@@ -60,7 +60,7 @@ TOPICS = Recipe(
 )
 PRIVACY = Recipe(
     name="privacy",
-    data=Data(sources=(source("privacy", 4000, 1000),)),
+    data=Data(sources=(source("privacy", 10000, 1000),)),
     task=Classify(question="Does the passage bear on the question? True or False?", labels=("False", "True")),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -161,6 +162,20 @@ def test_memory_is_lent_to_one_pack_at_a_time_and_then_again() -> None:
     assert lender.lend(90, 100) is first and first.kept.used == 0
     first.give_back()
     assert len(lender.lend(101, 100).kept.memory) == 101
+
+
+def test_a_loss_that_is_still_at_hand_keeps_no_room(pack: Pack) -> None:
+    model = fast.equip(adapted("llama"), "plain")
+    total = hidden_states(model, pack, "cpu").sum()
+    total.backward()
+    lender = fast.fast_head(model.get_base_model()).lender
+    (home,) = lender.free
+    room = weakref.ref(home.kept)
+    size = len(home.kept.memory)
+    del home
+    assert room() is not None
+    lender.lend(size + 1, 1)
+    assert room() is None and total.isfinite()
 
 
 def test_one_forward_pass_is_gone_back_through_once(pack: Pack) -> None:

@@ -225,6 +225,8 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
             gradients += backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
             step.rooms.desk.back_to(0)
         step.rooms.give_back()
+        # A loss that is still at hand holds this node: through it, rooms that the next pack lets go of would stay.
+        ctx.step = ctx.factors = None
         ordered = [tensor for group in reversed(gradients) for tensor in group]
         return None, None, None, None, *ordered
 
