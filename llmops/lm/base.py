@@ -85,6 +85,9 @@ def load_weights(folder: Path, precision: str = "float32", device: str = "cpu", 
     model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
         folder, dtype=precision, attn_implementation=attention, local_files_only=True, use_safetensors=True
     )
+    # `generate` hands the head a slice. Of one PyTorch makes a batched product on a processor, and copies the head's
+    # weights for every row first: three rows of Gemma 3 270M in bfloat16 took 4.7 s and 1 GB; the product takes 40 ms.
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
     return model.to(device).eval().requires_grad_(False)
 
 

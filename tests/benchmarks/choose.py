@@ -64,7 +64,7 @@ PRIVACY = Recipe(
     task=Classify(question="Does the passage bear on the question? True or False?", labels=("False", "True")),
 )
 
-# Everything on both bases for one task; elsewhere what two cores do in ten minutes. As many rows as the packages carry,
+# Everything on both bases once; elsewhere what two cores do in ten minutes. As many rows as the packages carry,
 # where two cores can read them: 250 trial rows hide a loss of seven points, 600 held-out rows one of five.
 # A rating is asked by generating, row by row: not of the bare base.
 FULL = Contest(bases=(SMOL, GEMMA), budget_s=900)
@@ -82,7 +82,8 @@ TASKS: dict[str, tuple[Recipe, Contest]] = {
     "products": (tone("products", source("vader/tweets", 300, 1), source("vader/amazon", 2400, 600)), CUT),
     "privacy": (PRIVACY, CUT),
     "rating": (RATING, RATED),
-    "tweets": (tone("tweets", source("vader/tweets", 2000, 600)), FULL),
+    "tweets": (tone("tweets", source("vader/tweets", 2000, 600)), CUT),
+    "both": (tone("both", source("vader/tweets", 1000, 600)), FULL),
 }
 
 

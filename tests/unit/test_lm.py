@@ -181,3 +181,20 @@ def test_an_epoch_takes_every_row_once_in_an_order_of_its_own(lengths: list[int]
     order = epoch_order(lengths, batch, 0, epoch)
     assert sorted(index for part in order for index in part) == list(range(len(lengths)))
     assert order == epoch_order(lengths, batch, 0, epoch)
+
+
+def test_the_head_is_never_handed_a_slice_whose_product_would_copy_its_weights(tiny_base: Path) -> None:
+    model = LocalModel.open(tiny_base, None, "bfloat16", "cpu", "base", 1)
+    head = model.weights.get_output_embeddings()
+
+    def slices() -> list[bool]:
+        dense: list[bool] = []
+        watch = head.register_forward_hook(lambda module, given, result: dense.append(given[0].is_contiguous()))
+        prompts = [(Message(role="user", content=text),) for text in ("a b c", "d")]
+        model.reply(prompts, Sampling(max_tokens=3, temperature=0))
+        watch.remove()
+        return dense
+
+    assert slices() and all(slices())
+    head._forward_pre_hooks.clear()  # the planted fault
+    assert not all(slices())
