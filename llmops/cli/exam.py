@@ -134,7 +134,7 @@ def abilities(found: tuple[Ability, ...]) -> RenderableType:
     for one in found:
         numbers = (words.count(one.n), f"{one.before:.3f}", f"{one.after:.3f}", f"{one.change.value:+.3f}")
         fate = text(one.fate, STYLE[one.fate])
-        made.add_row(text(one.name), one.measure, *numbers, spread(one.change), f"{one.margin:g}", fate)
+        made.add_row(text(one.name), text(one.measure), *numbers, spread(one.change), f"{one.margin:g}", fate)
     return made
 
 

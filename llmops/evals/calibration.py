@@ -21,6 +21,7 @@ FOLDS = 5
 ABSTAINING_FOLDS = 20  # of 382 sources, four fifths cannot promise the 5 % that all of them just can
 MOST_BINS, ROWS_A_BIN = 10, 30
 FEWEST_ROWS = 2 * ROWS_A_BIN
+FEWEST_SOURCES = 10  # of 2, drawn again, an interval is a point; of 1, nothing is left to fit on
 SMALLEST = 1e-12  # a probability that underflowed
 TEMPERATURES = (0.05, 20.0)
 CONFIDENCE = 0.95
@@ -33,10 +34,9 @@ def calibrate(report: EvalReport) -> Calibration:
     Raises `RequestError` where the report has no probabilities of labels, or too few rows to fit and judge.
     """
     answers, chances_NK, truth_N = _chances(report)
-    if len(answers) < FEWEST_ROWS:
-        raise RequestError(
-            f"{len(answers)} rows cannot tell how reliable a model is", f"hold out at least {FEWEST_ROWS}"
-        )
+    if few := too_few(report):
+        what = f"{few} cannot tell how reliable a model is"
+        raise RequestError(what, f"hold out at least {FEWEST_ROWS} rows, of at least {FEWEST_SOURCES} sources")
     groups = [answer.group or answer.row for answer in answers]
     fold_N = _folds(groups)
     after_NK = np.empty_like(chances_NK)
@@ -61,6 +61,15 @@ def calibrate(report: EvalReport) -> Calibration:
         before=reliability(*sides[0]),
         after=reliability(*sides[1]),
     )
+
+
+def too_few(report: EvalReport) -> str | None:
+    """How few rows, or sources of rows, have probabilities; None where they are enough to calibrate by."""
+    groups = [answer.group or answer.row for answer in report.answers if answer.chances]
+    if len(groups) < FEWEST_ROWS:
+        return f"{len(groups)} rows"
+    sources = len(set(groups))
+    return f"rows of {sources} {'sources' if sources > 1 else 'source'}" if sources < FEWEST_SOURCES else None
 
 
 def _folds(groups: Sequence[str], number: int = FOLDS) -> np.ndarray:

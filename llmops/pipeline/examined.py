@@ -6,9 +6,9 @@ lie beside.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from llmops.core.errors import RequestError
+from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.exam import Exam
 from llmops.core.examined import Examined
 from llmops.core.forgetting import Forgetting
@@ -63,8 +63,14 @@ def names_of(name: str, at: Workspace) -> list[str]:
 def _newest(kind: type[Asked], file: str, names: list[str], at: Workspace) -> Asked | None:
     """The newest of the files beside reports that is about one of these names."""
     paths = sorted(at.folder(EvalReport, "").glob(f"*/{file}"), key=lambda path: -path.stat().st_mtime_ns)
-    kept = (stored(kind, read_json(path), path) for path in paths)
-    return next((one for one in kept if one.subject.ref in names), None)
+    kept = ((read_json(path), path) for path in paths)
+    # Whose it is comes first: what another release wrote of another model is in nobody's way.
+    return next((stored(kind, data, path) for data, path in kept if _whose(data) in names), None)
+
+
+def _whose(data: Any) -> object:
+    subject = data.get("subject") if isinstance(data, dict) else None
+    return subject.get("ref") if isinstance(subject, dict) else None
 
 
 def _why_not(name: str, at: Workspace) -> str | None:
@@ -72,7 +78,7 @@ def _why_not(name: str, at: Workspace) -> str | None:
     try:
         subject, plan, _ = subject_of(name, at)
         check_can_sit(subject, plan)
-    except RequestError as error:
+    except LlmopsError as error:  # a plan that another release wrote, too
         return error.what
     return None
 

@@ -116,10 +116,9 @@ def register(report_ref: str, at: Workspace, abstain_error: float | None = None)
 
 def _temperature(report: EvalReport) -> float | None:
     """What the probabilities of a report are to be tempered by; None where it has none, or too few rows to tell."""
-    from llmops.evals.calibration import FEWEST_ROWS, calibrate
+    from llmops.evals.calibration import calibrate, too_few
 
-    judged = sum(bool(answer.chances) for answer in report.answers)
-    return calibrate(report).temperature if judged >= FEWEST_ROWS else None
+    return None if too_few(report) else calibrate(report).temperature
 
 
 def promote(version_ref: str, at: Workspace, comparison: str | None = None, because: str | None = None) -> Promotion:

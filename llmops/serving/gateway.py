@@ -300,7 +300,8 @@ class Gateway:
 
         async def label(one: Served, texts: Sequence[str], tickets: Sequence[Ticket], desk: Desk) -> Response:
             labels = labels_of(one)
-            prompts = [await self._tokeniser.ids(one, len(text), labels.ids, text, field="input") for text in texts]
+            size = sum(map(len, texts))  # many short ones hold the event loop as long as a long one
+            prompts = [await self._tokeniser.ids(one, size, labels.ids, text, field="input") for text in texts]
             return await Classification(one, labels, tickets, desk).respond(texts, prompts, ask.abstain_below)
 
         async def again(other: Served, given: Exchange, ticket: Ticket, desk: Desk) -> None:

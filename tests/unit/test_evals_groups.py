@@ -7,8 +7,9 @@ import pytest
 
 from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport
-from llmops.evals.calibration import abstain, calibrate, temperature_of, tempered
+from llmops.evals.calibration import FEWEST_SOURCES, abstain, calibrate, temperature_of, tempered, too_few
 from llmops.evals.intervals import bootstrap, design_effect, wilson, wilson_clustered
+from llmops.evals.pages.report import report_page
 from llmops.evals.score import Measured
 from llmops.evals.slices import find_slices
 from llmops.experiments.compare import difference, paired
@@ -232,3 +233,19 @@ def test_a_report_without_probabilities_cannot_be_calibrated():
     few = calibrated(temperature=1.0, n=30)
     with pytest.raises(RequestError, match="30 rows"):
         calibrate(few)
+
+
+@pytest.mark.parametrize("sources", [1, 2, 9, 10])
+def test_few_sources_say_nothing_of_reliability_however_many_rows_they_have(sources: int) -> None:
+    """Of one source the other folds are empty, and 300 rows of two had an interval of 0.0002 nats."""
+    made = calibrated(temperature=2.0, n=300)
+    answers = [
+        answer.replace(group=f"g{place % sources}", probability=max(answer.chances.values()))
+        for place, answer in enumerate(made.answers)
+    ]
+    grouped = made.replace(answers=tuple(answers))
+    assert (too_few(grouped) is None) == (sources >= FEWEST_SOURCES)
+    assert ("Expected calibration error" in report_page(grouped)) == (sources >= FEWEST_SOURCES)
+    if sources < FEWEST_SOURCES:
+        with pytest.raises(RequestError, match=f"rows of {sources} source"):
+            calibrate(grouped)

@@ -16,6 +16,7 @@ from llmops.core.exam import Exam
 from llmops.core.findings import Estimate
 from llmops.core.proof import CheckResult
 from llmops.core.recipe import Recipe
+from llmops.core.report import EvalReport
 from llmops.core.sources import Data, PromptReply, Source
 from llmops.core.tasks import Classify, Continue, Reply
 from llmops.data.canaries import canary_rows
@@ -25,6 +26,7 @@ from llmops.evals.exam.canaries import exposure_bits
 from llmops.evals.exam.twins import twins
 from llmops.evals.prove_learner import copy_of, new_learner, talk, teach
 from llmops.lm.readings import Reading, read_closely
+from llmops.store.files import write_json
 from llmops.store.workspace import Workspace
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
@@ -289,6 +291,11 @@ def test_a_run_is_examined_and_the_exam_lies_beside_its_report(
     assert run(["evaluate", "last", "--exam", "--rows", "24", "--workspace", str(workspace.root)]) == 0
     assert capsys.readouterr().out.startswith(printed["verdict"])
     assert run(["evaluate", "last", "--exam", "--forgetting", "--workspace", str(workspace.root)]) == 2
+    write_json(workspace.folder(EvalReport, "rp-other") / "exam.json", {"subject": {"ref": "other:1"}, "form": "old"})
+    assert run(["show", version.ref, *where]) == 0  # whatever another release wrote of another model, or of its plan
+    write_json(workspace.root / "plans" / f"{trained.plan}.json", {"form": "old"})
+    assert run(["show", trained.id, *where]) == 0
+    assert "exam" in capsys.readouterr().out
 
 
 def test_a_model_copies_itself_and_stays_the_same() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from llmops import pipeline
+from llmops.cli.render import render
 from llmops.core.findings import Estimate
 from llmops.core.forgetting import Ability, Forgetting
 from llmops.core.method import FullTuning
@@ -21,6 +24,7 @@ from llmops.pipeline import exam as verb_of_exam
 from llmops.pipeline import forgetting as verb
 from llmops.store.workspace import Workspace
 from tests.unit import sample_values
+from tests.unit.sample_exams import ledger
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
 GOOD = {
@@ -195,3 +199,9 @@ def test_the_recipe_that_remembers_learns_the_same_rows_twice_and_prints_both_le
     assert remember.REPLAYED.data.sources == remember.NARROW.data.sources
     learned = verb_of_exam.learned(workspace.all(type(sample_values.plan()))[1], workspace)
     assert learned and all(row.label is not None for row in learned)  # replayed rows are no part of an exam
+
+
+def test_nothing_that_a_ledger_says_is_obeyed_by_the_terminal() -> None:
+    out = io.StringIO()
+    Console(file=out, width=200).print(render(ledger("[/] [red]x\x1b[31m")))
+    assert "[/] [red]x" in out.getvalue() and "\x1b" not in out.getvalue()

@@ -324,6 +324,22 @@ def test_a_cheap_winner_labels_many_and_abstains_below_what_is_asked(site: tuple
     assert sure["label"] == "bad"
 
 
+def test_many_short_texts_are_as_long_as_one_long_text(
+    site: tuple[str, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32 of 2,000 characters, each short enough for the event loop, would hold it for all of them in turn."""
+    sizes: list[int] = []
+    ids = Tokeniser.ids
+
+    async def noted(self: Tokeniser, one: Served, size: int, *what: Any, **more: Any) -> list[int]:
+        sizes.append(size)
+        return await ids(self, one, size, *what, **more)
+
+    monkeypatch.setattr(Tokeniser, "ids", noted)
+    assert classify(site[0], model="cheap:1", input=["x" * 10] * 3).status_code == 200
+    assert sizes == [30, 30, 30]
+
+
 def test_a_model_that_does_not_label_and_too_many_texts_are_refused(site: tuple[str, Ledger]) -> None:
     assert classify(site[0], model="bare:1", input="x").json()["error"]["code"] == "not_a_classifier"
     assert classify(site[0], model="tone", input=["x"] * 33).status_code == 400

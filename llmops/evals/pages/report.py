@@ -13,7 +13,7 @@ from markupsafe import Markup
 from llmops.core.examined import Examined
 from llmops.core.measures import RIGHT_OR_WRONG, measure_name
 from llmops.core.report import LOWER_IS_BETTER, Answer, EvalReport, Score
-from llmops.evals.calibration import FEWEST_ROWS, ROWS_A_BIN, calibrate, reliability
+from llmops.evals.calibration import ROWS_A_BIN, calibrate, reliability, too_few
 from llmops.evals.intervals import of_marks
 from llmops.evals.pages import plots
 from llmops.evals.pages.answers import of_report, verdict
@@ -118,7 +118,7 @@ def _sureness(answers: Sequence[Answer], metric: str) -> Markup | str:
 
 def _calibrated(report: EvalReport) -> str:
     """What the reliability curve comes to, where the probabilities of all labels are known."""
-    if sum(bool(one.chances) for one in report.answers) < FEWEST_ROWS:
+    if too_few(report):
         return ""
     found = calibrate(report)
     error = found.error_before
