@@ -88,6 +88,8 @@ def memory_terms(
         "tokenizer": 0 if on_gpu else TOKENIZER_BYTES * shape.vocabulary,
         "weights": shape.parameters * width,
         "trained": trained_weights(shape, knobs) * TRAINED_BYTES - (shape.parameters * width if is_full(knobs) else 0),
+        # The embedding is the head too: its gradient comes from both ends, and lies there twice until they are added.
+        "second gradient": 4 * shape.vocabulary * shape.hidden if is_full(knobs) else 0,
         "activations": kept * layers,
         "checkpoints": tokens * shape.hidden * width * shape.layers if knobs.gradient_checkpointing else 0,
         "one layer again": 2 * kept if decoder == "transformers" else kept,
@@ -95,6 +97,7 @@ def memory_terms(
     }
     grown = sum(terms[name] for name in ("trained", "activations", "one layer again", "head"))
     held_back = round(HELD_BACK * (grown - terms["trained"]))
+    grown += terms["second gradient"]
     reading = READING_BYTES + shape.parameters * 4 - PROCESS_BYTES - grown - held_back
     return {**terms, "held back": held_back, "reading": 0 if on_gpu else max(0, reading)}
 
