@@ -107,10 +107,10 @@ class Arena:
         else:
             latency_s = one_by_one(lambda row: made.answers([row]), self.trial_rows)
         cost = Cost(training_s=made.training_s, thousand_s=1000 * seconds / n, latency_s=latency_s, memory_bytes=held)
-        more = tuple(self._again(entrant, deal) for deal in self.deals if KINDS[entrant.kind].quick)
+        more = tuple(self.again(entrant, deal) for deal in self.deals if KINDS[entrant.kind].quick)
         return Entry(entrant=entrant, plan=view.plan.id, report=report.id, more=more, trial=report.main, cost=cost)
 
-    def _again(self, entrant: Entrant, deal: DatasetManifest) -> str:
+    def again(self, entrant: Entrant, deal: DatasetManifest) -> str:
         """The report of a row that was fitted to and tried on another deal of the training rows."""
         other = replace(self, trial=deal, deals=(), fitted={})
         return other.grade(entrant, other.fit(entrant), heldout=False)[0].id

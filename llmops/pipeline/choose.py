@@ -17,6 +17,7 @@ from llmops.core.tasks import Classify, Rate
 from llmops.pipeline.arena import Arena
 from llmops.pipeline.make import prepare, say_power
 from llmops.pipeline.notes import Notes
+from llmops.pipeline.playoff import play_off
 from llmops.pipeline.tuning import Tuning
 from llmops.store.workspace import Workspace
 
@@ -53,6 +54,8 @@ def choose(recipe: Recipe, at: Workspace, contest: Contest = Contest(), wishes: 
     bases = contest.bases or at_hand(recipe)
     arena = Arena(recipe, contest, manifest, trial, at, wishes, bases, tuple(deals[1:]))
     entries, absent = _play(arena, notes, began)
+    left_s = contest.budget_s - notes.spent_s(began)
+    entries = play_off(entries, arena, notes, lambda some: _in_doubt(some, arena), left_s)
     verdict = pick(entries, arena)
     judged = [_judged(entry, arena, notes, verdict) for entry in at.world.track(entries, "judging on held-out rows")]
     choice = _choice(arena, notes, judged, absent, verdict)
@@ -94,7 +97,18 @@ def pick(entries: Sequence[Entry], arena: Arena) -> Verdict:
     margin = arena.contest.margin
     suite = arena.suite(heldout=False)
     margin = ONE_POINT * (suite.scale or 1.0) if margin is None else margin
-    return decide(_rivals(entries, arena.at), margin, arena.contest.answers, unit_of(suite.measures[0]))
+    return decide(rivals_of(entries, arena.at), margin, arena.contest.answers, unit_of(suite.measures[0]))
+
+
+def _in_doubt(entries: Sequence[Entry], arena: Arena) -> tuple[Entry, ...]:
+    """The pick and the best row, where they are tied and the pick is not surely within the margin."""
+    from llmops.experiments.choose import behind
+
+    verdict = pick(entries, arena)
+    by_name = {entry.entrant.name: entry for entry in entries}
+    gaps = dict(zip(by_name, behind(rivals_of(entries, arena.at)), strict=True))
+    clear = verdict.pick == verdict.best or gaps[verdict.pick].at_most <= verdict.margin
+    return () if clear else (by_name[verdict.best], by_name[verdict.pick])
 
 
 def unit_of(metric: str) -> str:
@@ -102,7 +116,7 @@ def unit_of(metric: str) -> str:
     return metric.replace("_", " ") if metric in LOWER_IS_BETTER else "points"
 
 
-def _rivals(entries: Sequence[Entry], at: Workspace, heldout: bool = False) -> list[Rival]:
+def rivals_of(entries: Sequence[Entry], at: Workspace, heldout: bool = False) -> list[Rival]:
     """The marks of each entry, more is better; none (nan) on rows of a deal in which it was not tried."""
     from llmops.experiments.choose import Rival
 
@@ -139,7 +153,7 @@ def _choice(arena: Arena, notes: Notes, entries: Sequence[Entry], absent: dict[s
     final, parts = arena.on_all_rows(pick) if pick.method is None else (None, None)
     if parts is not None:
         notes.keep_parts(parts)
-    gaps = behind(_rivals(entries, arena.at))
+    gaps = behind(rivals_of(entries, arena.at))
     ahead = frontier(entries, arena.contest.answers)
     rows = tuple(
         entry.replace(behind=gap, pareto=entry.entrant.name in ahead) for entry, gap in zip(entries, gaps, strict=True)
@@ -170,7 +184,7 @@ def _verdict_of_heldout(entries: Sequence[Entry], verdict: Verdict, arena: Arena
     picked = seen[names.index(verdict.pick)]
     assert picked.heldout is not None
     unit = unit_of(picked.heldout.metric)
-    gap = behind(_rivals(seen, arena.at, heldout=True))[names.index(verdict.pick)]
+    gap = behind(rivals_of(seen, arena.at, heldout=True))[names.index(verdict.pick)]
     told = "no other one is shown to be better" if gap.tied else f"it is worse by at least {spell(gap.at_least, unit)}"
     return (
         f"On {picked.heldout.n:,} held-out rows {verdict.pick} has {picked.heldout.value:.3f} "

@@ -39,6 +39,10 @@ class Notes:
         write_json(self.folder / "entries" / f"{name}.json", {"seconds": seconds, "entry": entry.to_json()})
         return entry
 
+    def of_deal(self, number: int) -> Notes:
+        """Those of another deal of the training rows."""
+        return Notes(self.folder / f"deal-{number}")
+
     def tuned(self) -> list[Entry]:
         """Every entry of a training, on every rung."""
         paths = sorted((self.folder / "entries").glob("*.json"))

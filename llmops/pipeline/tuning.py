@@ -61,6 +61,14 @@ class Tuning:
         self._search(last, until)
         return list(last.values()), self.absent
 
+    def as_long_as(self, entry: Entry) -> Entry | None:
+        """The same entrant, trained for the same share of its whole training as `entry`; None where that fails."""
+        name = entry.entrant.name
+        if not self._planned(name):
+            return None
+        passes = self.arena.at.get(Plan, entry.plan).knobs.epochs
+        return self._entry(name, entry.rung or 0, min(1.0, passes / self._whole(name).knobs.epochs))
+
     def _search(self, last: dict[str, Entry], until: float) -> None:
         """As many more settings as were asked for and the budget pays for, trained as long as the longest so far."""
         from llmops.experiments.search import Tried, propose

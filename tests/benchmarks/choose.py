@@ -71,7 +71,7 @@ FULL = Contest(bases=(SMOL, GEMMA), budget_s=900)
 CUT = Contest(
     bases=(SMOL,),
     ranks=(16,),
-    budget_s=600,
+    budget_s=900,
     only=("majority", "word_list", "tfidf", "frozen", "nearest", "zero_shot", "tuned"),
 )
 RATED = CUT.replace(only=("majority", "tfidf", "frozen", "nearest", "tuned"))

@@ -147,14 +147,13 @@ def _load() -> Load:
 
 @contextmanager
 def vllm() -> Iterator[Served]:
-    """vLLM's build for processors, in bfloat16."""
+    """vLLM's build for processors, in bfloat16, on all cores: left alone it keeps one of two for itself."""
     folder, port = str(open_base(MODEL, Surroundings()).folder), "8656"
     command = [str(VLLM), "serve", folder, "--dtype", "bfloat16", "--max-model-len", str(CONTEXT_TOKENS)]
     command += ["--port", port, "--max-num-seqs", "64"]
     one = Served(f"http://127.0.0.1:{port}", "none", folder)
-    with started(
-        command, lambda line: one if "startup complete" in line else None, {"VLLM_CPU_KVCACHE_SPACE": "2"}
-    ) as served:
+    environ = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": f"0-{len(os.sched_getaffinity(0)) - 1}"}
+    with started(command, lambda line: one if "startup complete" in line else None, environ) as served:
         yield served
 
 

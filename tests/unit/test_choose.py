@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llmops.cli.main import run
-from llmops.core.choice import Choice, Contest
+from llmops.core.choice import Choice, Contest, Entry
 from llmops.core.context import Surroundings
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.plan import Wishes
 from llmops.core.recipe import Recipe
 from llmops.core.report import EvalReport
 from llmops.core.sources import Data, Rated, Source
 from llmops.core.tasks import Rate, Reply
+from llmops.data.part import trial_sets
 from llmops.pipeline import choose, forecast, register, tuning
+from llmops.pipeline.arena import Arena
+from llmops.pipeline.choose import rivals_of
+from llmops.pipeline.notes import Notes
+from llmops.pipeline.playoff import play_off
 from llmops.store.workspace import Workspace
 from tests.unit.tiny_life import GOOD, made_up_rows, tiny_recipe, write_csv
 
-CONTEST = Contest(budget_s=60, ranks=(2,), shots=2)
+CONTEST = Contest(budget_s=600, ranks=(2,), shots=2)
 Held = tuple[Recipe, Workspace, Choice]
 
 
@@ -188,3 +196,32 @@ def test_a_reply_has_no_linear_row(held: Held) -> None:
     recipe = held[0].replace(task=Reply(), data=Data(sources=(Source(from_="chitchat"),)))
     with pytest.raises(RequestError, match="no linear row"):
         choose(recipe, held[1])
+
+
+def test_rows_in_doubt_are_tried_on_the_other_deals_while_the_budget_lasts(held: Held, tmp_path: Path) -> None:
+    recipe, at, choice = held
+    shutil.copytree(at.root, tmp_path / "w")
+    there = Workspace.find(tmp_path / "w", Surroundings(), environ={})
+    manifest = there.get(DatasetManifest, choice.dataset)
+    deals = trial_sets(manifest, choice.contest.trial_share, None, recipe.data.leaks, there, choice.contest.deals)
+    arena = Arena(recipe, choice.contest, manifest, deals[0], there, Wishes(), (recipe.base,), tuple(deals[1:]))
+    notes = Notes(folder_of(there, choice))
+    names = ("lora-2@tiny", "zero_shot@tiny", "tfidf")
+    tied = [next(e for e in choice.entries if e.entrant.name.partition("@")[0] == n.partition("@")[0]) for n in names]
+
+    def doubt(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+        return tuple(entries)
+
+    runs = len(there.run_ids())
+    assert play_off(tied, arena, notes, doubt, left_s=0) == tied  # the budget is spent
+    assert play_off(tied, arena, notes, lambda entries: (), left_s=600) == tied  # the case is clear
+    lora, zero, tfidf = play_off(tied, arena, notes, doubt, left_s=600)
+    assert tfidf == tied[2] and len(tfidf.more) == len(zero.more) == len(lora.more) == len(deals) - 1
+    for entry in (lora, zero):
+        suites = [there.get(EvalReport, report).suite.dataset for report in (entry.report, *entry.more)]
+        assert suites == [deal.id for deal in deals]
+    assert len(there.run_ids()) == runs + len(deals) - 1
+    again = play_off(tied, arena, notes, doubt, left_s=600)  # broken off and asked again: nothing is trained twice
+    assert again[0].more == lora.more and len(there.run_ids()) == runs + len(deals) - 1
+    marks = rivals_of([lora, tfidf], there)
+    assert all(len(one.marks_N) == len(marks[0].marks_N) and not np.isnan(one.marks_N).any() for one in marks)
