@@ -153,7 +153,7 @@ def vllm() -> Iterator[Served]:
     command += ["--port", port, "--max-num-seqs", "64"]
     one = Served(f"http://127.0.0.1:{port}", "none", folder)
     environ = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": f"0-{len(os.sched_getaffinity(0)) - 1}"}
-    with started(command, lambda line: one if "startup complete" in line else None, environ) as served:
+    with started(command, lambda line: one if "Application startup complete" in line else None, environ) as served:
         yield served
 
 
