@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from llmops.serving.describe import GETS, POSTS, openapi
 from llmops.serving.gateway import ServeSettings, build_app
 from llmops.serving.prove_site import TOKEN, Site, site
 from llmops.store.ledger import Ledger
+
+
+@pytest.fixture(autouse=True)
+def _nothing_old_is_collected() -> Iterator[None]:
+    """Behind 1,800 tests a full collection stops this process, and the endpoint in it, longer than a proof allows."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("check", prove.CHECKS, ids=lambda check: check.__name__)
