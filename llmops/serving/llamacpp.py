@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from llmops.core.errors import LlmopsError
 from llmops.core.serving import Sampling
 from llmops.serving.engine import Ended, Piece, Prompt, TokenChance
 from llmops.serving.llamahost import Host, Load, start
-from llmops.serving.reply import Reply, ask
 
 Json = dict[str, Any]
 Scales = list[dict[str, float]]
@@ -75,8 +73,8 @@ class LlamaCppEngine:
 
     async def pieces(self, prompt: Prompt, sampling: Sampling, scales: Scales) -> AsyncGenerator[Piece]:
         """The answer in pieces, with adapters at these scales."""
-        async with self._ask({**_completion(prompt, sampling), "lora": scales}) as reply:
-            async for piece in _pieces(reply.parts(), prompt):
+        async with self._ask({**_completion(prompt, sampling), "lora": scales}) as answer:
+            async for piece in _pieces(answer.content.iter_any(), prompt):
                 yield piece
 
     async def chances(self, ids: Sequence[int], options: Sequence[int], scales: Scales) -> list[float]:
@@ -98,8 +96,8 @@ class LlamaCppEngine:
             "cache_prompt": True,
             "lora": scales,
         }
-        async with self._ask(body) as reply:
-            told = json.loads((await reply.body()).decode("utf-8", "replace"))
+        async with self._ask(body) as answer:
+            told = json.loads((await answer.read()).decode("utf-8", "replace"))
         found = {one["id"]: float(one["prob"]) for one in told["completion_probabilities"][0]["top_probs"]}
         weights = [found.get(option, 0.0) for option in options]
         return [weight / sum(weights) for weight in weights]
@@ -118,16 +116,28 @@ class LlamaCppEngine:
         return whole
 
     @asynccontextmanager
-    async def _ask(self, body: Json) -> AsyncIterator[Reply]:
+    async def _ask(self, body: Json) -> AsyncIterator[Any]:
         """The engine's answer to one request, its status looked at. Leaving early breaks the connection off."""
+        import aiohttp
+
         host = self._open()
-        try:
-            async with ask(host.socket or host.url, "/completion", host.key, json.dumps(body).encode()) as reply:
-                if await reply.status() != HTTPStatus.OK:
-                    raise _refused((await reply.body()).decode("utf-8", "replace"))
-                yield reply
-        except OSError as error:
-            raise LlmopsError(f"llama.cpp broke off: {error}.", "Ask again; if it happens again, restart.") from error
+        limits = aiohttp.ClientTimeout(total=None, connect=10)
+        door = aiohttp.UnixConnector(host.socket) if host.socket else None
+        async with aiohttp.ClientSession(
+            host.url, connector=door, headers=host.key, timeout=limits, trust_env=False
+        ) as client:
+            try:
+                answer = await client.post("/completion", json=body)
+                if answer.status != 200:
+                    raise _refused((await answer.read()).decode("utf-8", "replace"))
+                try:
+                    yield answer
+                finally:
+                    answer.close()
+            except aiohttp.ClientError as error:
+                raise LlmopsError(
+                    f"llama.cpp broke off: {error}.", "Ask again; if it happens again, restart."
+                ) from error
 
     def _first_token(self, text: str) -> int:
         with self._open().client() as client:
