@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from llmops.cli.main import run
-from llmops.core.choice import Choice, Contest, Entry
+from llmops.core.choice import Choice, Contest, Cost, Entry
 from llmops.core.context import Surroundings
 from llmops.core.dataset import DatasetManifest
 from llmops.core.errors import LlmopsError, RequestError
@@ -21,6 +22,7 @@ from llmops.core.report import EvalReport
 from llmops.core.sources import Data, Rated, Source
 from llmops.core.tasks import Rate, Reply
 from llmops.data.part import trial_sets
+from llmops.experiments.choose import Rival
 from llmops.pipeline import choose, forecast, register, tuning
 from llmops.pipeline.arena import Arena
 from llmops.pipeline.choose import rivals_of
@@ -29,6 +31,7 @@ from llmops.pipeline.playoff import play_off
 from llmops.store.workspace import Workspace
 from tests.unit.tiny_life import GOOD, made_up_rows, tiny_recipe, write_csv
 
+choosing = sys.modules[rivals_of.__module__]  # the package has a verb of that name
 CONTEST = Contest(budget_s=600, ranks=(2,), shots=2)
 Held = tuple[Recipe, Workspace, Choice]
 
@@ -225,3 +228,20 @@ def test_rows_in_doubt_are_tried_on_the_other_deals_while_the_budget_lasts(held:
     assert again[0].more == lora.more and len(there.run_ids()) == runs + len(deals) - 1
     marks = rivals_of([lora, tfidf], there)
     assert all(len(one.marks_N) == len(marks[0].marks_N) and not np.isnan(one.marks_N).any() for one in marks)
+
+
+@pytest.mark.parametrize(("rows", "margin", "doubtful"), [(60, 0.01, True), (6000, 0.01, False), (6000, 0.2, False)])
+def test_a_cheap_pick_is_in_doubt_where_it_is_tied_and_not_surely_within_the_margin(
+    held: Held, monkeypatch: pytest.MonkeyPatch, rows: int, margin: float, doubtful: bool
+) -> None:
+    recipe, at, choice = held
+    entries = [choice.entry("tfidf"), next(entry for entry in choice.entries if entry.run)]
+    place = np.arange(rows) % 20  # of twenty rows two are right when trained alone, one is right when cheap alone
+    marks = [(place > 3).astype(float), ((place > 1) & (place != 19)).astype(float)]
+    costs = [Cost(training_s=s, thousand_s=s, latency_s=0.001, memory_bytes=1) for s in (1, 100)]
+    rivals = [Rival(one.entrant.name, *seen) for one, *seen in zip(entries, marks, costs, strict=True)]
+    monkeypatch.setattr(choosing, "rivals_of", lambda *_: rivals)
+    manifest, trial = (at.get(DatasetManifest, name) for name in (choice.dataset, choice.trial))
+    arena = Arena(recipe, choice.contest.replace(margin=margin), manifest, trial, at, Wishes(), (recipe.base,))
+    found = choosing._in_doubt(entries, arena)
+    assert found == ((entries[1], entries[0]) if doubtful else ())

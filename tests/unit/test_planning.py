@@ -128,6 +128,18 @@ def test_memory_grows_with_what_is_kept_and_with_nothing_else() -> None:
     assert again["activations"] * SHAPE.layers == usual["activations"] and again["checkpoints"] > 0
 
 
+def test_a_large_vocabulary_costs_its_tokenizer_and_a_second_gradient_where_it_is_trained() -> None:
+    knobs = plan(RECIPE, MANIFEST, looked([50] * 1000), Wishes()).knobs
+    large = dataclasses.replace(SHAPE, vocabulary=262_144)
+    small, usual = terms(knobs, [50] * 16), terms(knobs, [50] * 16, shape=large)
+    full = terms(knobs.replace(method=FullTuning(), decoder="transformers"), [50] * 16, shape=large)
+    # Measured: 0.31 GB of Gemma's tokenizer beside 0.06 of SmolLM2's.
+    assert 240e6 < usual["tokenizer"] - small["tokenizer"] < 260e6
+    assert usual["second gradient"] == 0 and full["second gradient"] == 4 * 262_144 * SHAPE.hidden
+    on_gpu = terms(knobs.replace(device="cuda"), [50] * 16, shape=large)
+    assert on_gpu["tokenizer"] == on_gpu["process"] == 0
+
+
 def test_without_attention_in_c_a_layer_keeps_what_attention_by_products_keeps() -> None:
     shape = BaseShape(
         layers=1, hidden=64, inner=96, heads=4, vocabulary=128, positions=256, block_parameters=1, parameters=1,
