@@ -17,20 +17,20 @@ def certify(
     version: Annotated[str, Argument(metavar="VERSION", help="A version with tuned weights: tone:2, tone@production.")],
     again: Annotated[bool, Option("--again", help="Make it anew where there is one.")] = False,
     form: Annotated[
-        str, Option("--as", metavar="FORM", help="A gguf-... of 'export': what its fewer bits cost. Served: gguf-q8_0.")
-    ] = "gguf-q8_0",
+        str | None, Option("--as", metavar="FORM", help="A gguf-... of 'export'. Left out: what is served.")
+    ] = None,
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """Is what is served what was trained? The same rows asked of the adapter, merged, converted and served weights.
 
     Example: llmops certify tone:1
     """
-    weights = HOLDS.get(known_form(form), "q8_0")
+    weights = HOLDS.get(known_form(form)) if form else None
     found = llmops.certify(version, session.at, again, weights)
     session.show(found)
     if found.broken:
         mend = "nothing may be promoted on it; mend that stage, then certify --again"
-        raise llmops.Refusal(found.because, mend if weights == "q8_0" else "export it --as gguf-q8_0, or in other bits")
+        raise llmops.Refusal(found.because, mend if weights is None else "export it --as gguf-f16, or in other bits")
 
 
 def adopt(
@@ -52,7 +52,9 @@ def export(
     out: Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="An empty or new folder.")],
     form: Annotated[
         str,
-        Option("--as", metavar="FORM", help="adapter, safetensors, ollama, gguf- and f16 q8_0 q5_1 q5_0 q4_1 q4_0."),
+        Option(
+            "--as", metavar="FORM", help="adapter, safetensors, ollama, gguf- and f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0."
+        ),
     ] = "gguf-q8_0",
     session: Session = Session(),
 ) -> None:

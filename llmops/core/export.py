@@ -9,12 +9,13 @@ from pydantic import Field
 from llmops.core.errors import RequestError
 from llmops.core.value import Value
 
-# What a GGUF file mostly holds: bits a weight 16, 8.5, 6, 5.5, 5 and 4.5.
-Weights = Literal["f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+# What a GGUF file mostly holds: bits a weight 16, 16, 8.5, 6, 5.5, 5 and 4.5.
+Weights = Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 ExportForm = Literal[
     "adapter",
     "safetensors",
     "gguf-f16",
+    "gguf-bf16",
     "gguf-q8_0",
     "gguf-q5_1",
     "gguf-q5_0",
@@ -25,6 +26,7 @@ ExportForm = Literal[
 # What the GGUF file of a form holds.
 HOLDS: dict[ExportForm, Weights] = {
     "gguf-f16": "f16",
+    "gguf-bf16": "bf16",
     "gguf-q8_0": "q8_0",
     "gguf-q5_1": "q5_1",
     "gguf-q5_0": "q5_0",

@@ -1,4 +1,4 @@
-"""`write_gguf`: a Hugging Face folder as one GGUF file, in q8_0 where llama.cpp serves it, in f16 or in fewer bits.
+"""`write_gguf`: a Hugging Face folder as one GGUF file: q8_0 or bf16, which llama.cpp serves, f16 or fewer bits.
 
 Written with the `gguf` package's writer. Two families are known, in the table `FAMILIES`; each says how its numbers,
 its weights and its tokens are spelt in GGUF (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
@@ -29,6 +29,7 @@ Json = dict[str, Any]
 # What matrices can become, and what a file that is mostly so calls itself: the types that `gguf` has a quantiser for.
 KINDS: dict[Weights, tuple[Type, gguf.LlamaFileType]] = {
     "f16": (Type.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "bf16": (Type.BF16, gguf.LlamaFileType.MOSTLY_BF16),
     "q8_0": (Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
     "q5_1": (Type.Q5_1, gguf.LlamaFileType.MOSTLY_Q5_1),
     "q5_0": (Type.Q5_0, gguf.LlamaFileType.MOSTLY_Q5_0),
@@ -68,7 +69,10 @@ def weight_type(name: str, shape: Sequence[int], kind: Weights) -> Type:
     if len(shape) == 1:
         return Type.F32
     wanted = KINDS[kind][0]
-    if wanted == Type.F16 or shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0]:
+    block = gguf.GGML_QUANT_SIZES[wanted][0]
+    if block == 1:
+        return wanted
+    if shape[-1] % block:
         return Type.F16
     return Type.Q8_0 if "embed_tokens" in name or "lm_head" in name else wanted
 

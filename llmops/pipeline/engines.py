@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops.core.export import Weights
 from llmops.core.plan import Plan
 from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion
@@ -35,12 +36,13 @@ def served(ref: str, at: Workspace, make: MakeEngine | None = None, answers: int
     from llmops.lm.tools import tool_renderer
     from llmops.planning.bases import base_gguf, open_base
     from llmops.registry.names import resolve
+    from llmops.serving.llamahost import fastest
     from llmops.serving.roster import Served
     from llmops.store.catalogue import BASES
 
     if ref in BASES:
         base = open_base(ref, at.world)
-        engine = _llamacpp(base_gguf(base, at.world), base.folder, answers)
+        engine = _llamacpp(base_gguf(base, at.world, fastest()), base.folder, answers)
         tokenizer = load_tokenizer(base.folder)
         renderer = Renderer(tokenizer, template_of(tokenizer))
         return Served(ref, (), engine, renderer, tools=tool_renderer(renderer))
@@ -55,11 +57,27 @@ def served(ref: str, at: Workspace, make: MakeEngine | None = None, answers: int
 def merged(at: Workspace, answers: int | None = None) -> MakeEngine:
     """llama.cpp on the version merged with its base."""
     from llmops.registry.export import version_gguf
+    from llmops.serving.llamahost import fastest
 
     def make(version: ModelVersion, plan: Plan, base: Path) -> Engine:
-        return _llamacpp(version_gguf(at, version, base), base, answers)
+        weights = served_weights(version, at)
+        if weights != fastest():
+            at.world.say(
+                f"{version.ref} is served in {weights}, as it was certified; this machine answers many readers faster "
+                f"in {fastest()}, which 'llmops certify {version.ref} --again' makes"
+            )
+        return _llamacpp(version_gguf(at, version, base, weights), base, answers)
 
     return make
+
+
+def served_weights(version: ModelVersion, at: Workspace) -> Weights:
+    """What an endpoint serves a version in: what it was certified in, else what this machine answers fastest in."""
+    from llmops.registry.export import certificate_of
+    from llmops.serving.llamahost import fastest
+
+    certificate = certificate_of(at, version)
+    return certificate.weights if certificate else fastest()
 
 
 def _llamacpp(gguf: Path, base: Path, answers: int | None = None, adapters: Sequence[Path] = ()) -> LlamaCppEngine:
@@ -135,6 +153,7 @@ def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -
     from llmops.lm.gguf_adapter import write_lora_gguf
     from llmops.planning.bases import base_gguf
     from llmops.registry.register import EXPORTS, verify
+    from llmops.serving.llamahost import fastest
 
     paths = []
     for version in versions:
@@ -146,7 +165,7 @@ def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -
             write_lora_gguf(base.folder, folder, path)
         paths.append(path)
     at.world.say(f"{', '.join(version.ref for version in versions)} share one engine on {base.record.name}")
-    return _llamacpp(base_gguf(base, at.world), base.folder, adapters=paths)
+    return _llamacpp(base_gguf(base, at.world, fastest()), base.folder, adapters=paths)
 
 
 def aliases(version: ModelVersion, ref: str, at: Workspace) -> tuple[str, ...]:

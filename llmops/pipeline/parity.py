@@ -19,13 +19,13 @@ from llmops.core.method import PromptTuning
 from llmops.core.plan import Plan
 from llmops.core.serving import Sampling
 from llmops.core.value import digest
-from llmops.store.files import building, read_json, sha256_file, sha256_folder, stored, write_json
+from llmops.pipeline.engines import served_weights
+from llmops.store.files import building, sha256_file, sha256_folder, write_json
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from llmops.lm.render import Renderer
     from llmops.lm.stage import LocalSpeaker, Speaker
-    from llmops.planning.bases import Base
     from llmops.registry.certify import Question
     from llmops.serving.gateway import PromptRenderer
 
@@ -63,30 +63,33 @@ class Bare:
     threads: int
 
 
-def certify(ref: str, at: Workspace, again: bool = False, weights: Weights = "q8_0") -> Certificate:
+def certify(ref: str, at: Workspace, again: bool = False, weights: Weights | None = None) -> Certificate:
     """The certificate of a version (`tone`, `tone:2`), made where there is none yet, or `again`. Stored beside it.
 
-    The one that promotion asks for is that of q8_0, which is served; other `weights` are exported. Raises
-    `RequestError` for a cheap version, which is served by the code that measured it, and for a tuned prompt, which no
-    engine can hold.
+    Without `weights` it is the one that promotion asks for, of those that this machine answers fastest in; an endpoint
+    serves the version in them from then on. Others are exported. Raises `RequestError` for a cheap version, which is
+    served by the code that measured it, and for a tuned prompt, which no engine can hold.
     """
     from llmops.data.mapping import ask
     from llmops.lm.base import load_tokenizer
     from llmops.lm.render import Renderer
-    from llmops.planning.bases import open_base
+    from llmops.planning.bases import base_gguf, open_base
     from llmops.registry.card import write_card
-    from llmops.registry.export import certificate_file, version_gguf
+    from llmops.registry.export import certificate_file, certificate_of, version_gguf
     from llmops.registry.names import resolve
+    from llmops.serving.llamahost import fastest
 
     version = resolve(at, ref)
     plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
-    kept = certificate_file(at, version, weights)
-    if kept.exists() and not again:
-        return stored(Certificate, read_json(kept), kept)
+    made = certificate_of(at, version, weights)
+    if made is not None and not again:
+        return made
     if version.kind != "tuned" or isinstance(plan.recipe.method, PromptTuning):
         what = "a cheap row" if version.kind != "tuned" else "a tuned prompt"
         raise RequestError(f"{version.ref} is {what}: it has no other form", "certify a version with tuned weights")
     base = open_base(plan.recipe.base, at.world)
+    kept = certificate_file(at, version, None if weights == served_weights(version, at) else weights)
+    weights = weights or fastest()
     opening, gguf = ask(plan.recipe.task, "")[:-1], version_gguf(at, version, base.folder, weights)
     with tempfile.TemporaryDirectory(prefix="llmops-parity-") as scratch:
         chain = Chain(
@@ -101,8 +104,9 @@ def certify(ref: str, at: Workspace, again: bool = False, weights: Weights = "q8
             served_opening=opening,
             weights=weights,
         )
-        plain = _plain_gguf(base, weights, Path(scratch), at)
-        with bare_forms(base.folder, plain, chain.template, plan.knobs.threads, weights) as bare:
+        with bare_forms(
+            base.folder, base_gguf(base, at.world, weights), chain.template, plan.knobs.threads, weights
+        ) as bare:
             rows = at.rows(version.dataset, "heldout")[:ROWS]
             found = examine(chain, bare, rows, Path(scratch), at)
     write_json(kept, found.to_json())
@@ -117,17 +121,6 @@ def merge_into(out: Path, base: Path, tuned: Path) -> Path:
     out.mkdir()
     merge(base, tuned, out)
     return out
-
-
-def _plain_gguf(base: Base, weights: Weights, scratch: Path, at: Workspace) -> Path:
-    """The base as GGUF: what is served is kept, other weights are written into `scratch`."""
-    from llmops.lm.gguf import write_gguf
-    from llmops.planning.bases import base_gguf
-
-    if weights == "q8_0":
-        return base_gguf(base, at.world)
-    write_gguf(base.folder, scratch / "base.gguf", weights)
-    return scratch / "base.gguf"
 
 
 @contextmanager
@@ -168,7 +161,8 @@ def examine(chain: Chain, bare: Bare, rows: Sequence[Row], scratch: Path, at: Wo
             Form("served", "llama.cpp and gateway", engine_file, served, (bare.plain, bare.served), SERVED_PLACES),
         ]
         watched = at.world.track(forms, f"certifying {chain.version}", len(forms))
-        return against(chain.version, trained, bare.plain, watched, questions, paired_interval)
+        found = against(chain.version, trained, bare.plain, watched, questions, paired_interval)
+    return found.replace(weights=chain.weights)
 
 
 def _question(row: Row, renderer: Renderer) -> Question:

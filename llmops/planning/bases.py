@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmops.core.context import Surroundings
 from llmops.core.errors import LlmopsError
+from llmops.core.export import Weights
 from llmops.core.plan import BaseModelRecord, Plan
 from llmops.core.value import digest
 from llmops.planning.cost import BaseShape
@@ -99,15 +100,15 @@ def folder_pin(folder: Path) -> str:
     return digest({path.name: sha256_file(path) for path in names})
 
 
-def base_gguf(base: Base, world: Surroundings) -> Path:
-    """The base as GGUF q8_0 for llama.cpp, written once into the user's cache."""
+def base_gguf(base: Base, world: Surroundings, weights: Weights = "q8_0") -> Path:
+    """The base as GGUF for llama.cpp, written once into the user's cache."""
     from llmops.lm.gguf import write_gguf
 
-    path = cache_folder() / "gguf" / f"{base.record.sha256[:16]}.gguf"
+    path = cache_folder() / "gguf" / f"{base.record.sha256[:16]}-{weights}.gguf"
     if not path.exists():
-        world.say(f"writing {base.record.name} as GGUF q8_0, once")
+        world.say(f"writing {base.record.name} as GGUF {weights}, once")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_gguf(base.folder, path)
+        write_gguf(base.folder, path, weights)
     return path
 
 

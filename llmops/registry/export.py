@@ -32,7 +32,7 @@ class Source(NamedTuple):
     prompts: tuple[tuple[Message, ...], ...] = ()
 
 
-def version_gguf(workspace: Workspace, version: ModelVersion, base: Path, weights: Weights = "q8_0") -> Path:
+def version_gguf(workspace: Workspace, version: ModelVersion, base: Path, weights: Weights) -> Path:
     """The version merged with its base (a folder) as GGUF. Raises `LlmopsError` where its files were changed."""
     verify(workspace, version)
     folder = workspace.version_folder(version.ref)
@@ -57,7 +57,7 @@ def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) ->
             raise RequestError(f"{out} is there already, and not empty", "name a new folder with --out")
         out.rmdir()
     verify(workspace, version)
-    certificate = certificate_of(workspace, version, HOLDS.get(form, "q8_0"))
+    certificate = certificate_of(workspace, version, HOLDS.get(form))
     with building(out) as draft:
         how = WRITERS[form](source, draft)
         differ = _prompts_differ(source, draft / MODELFILE) if form == "ollama" else 0
@@ -79,16 +79,18 @@ def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) ->
     return made
 
 
-def certificate_file(workspace: Workspace, version: ModelVersion, weights: Weights = "q8_0") -> Path:
-    """Where the certificate of a version with these weights is kept: that of what is served, beside its files."""
+def certificate_file(workspace: Workspace, version: ModelVersion, weights: Weights | None = None) -> Path:
+    """Where the certificate of a version is kept: of what is served beside its files, of other `weights` by theirs."""
     folder = workspace.version_folder(version.ref)
-    return folder / CERTIFICATE if weights == "q8_0" else folder / EXPORTS / f"certificate-{weights}.json"
+    return folder / EXPORTS / f"certificate-{weights}.json" if weights else folder / CERTIFICATE
 
 
-def certificate_of(workspace: Workspace, version: ModelVersion, weights: Weights = "q8_0") -> Certificate | None:
-    """The parity certificate that was made for a version with these weights, or None."""
-    kept = certificate_file(workspace, version, weights)
-    return stored(Certificate, read_json(kept), kept) if kept.exists() else None
+def certificate_of(workspace: Workspace, version: ModelVersion, weights: Weights | None = None) -> Certificate | None:
+    """The parity certificate of a version as it is served, or with these weights; None where none was made."""
+    for kept in (certificate_file(workspace, version), certificate_file(workspace, version, weights)):
+        if kept.exists() and weights in (None, (found := stored(Certificate, read_json(kept), kept)).weights):
+            return found
+    return None
 
 
 def _certified(certificate: Certificate | None, form: ExportForm, out: Path) -> bool | None:

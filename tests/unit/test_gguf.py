@@ -52,6 +52,7 @@ def test_fewer_bits_cost_more_and_make_a_smaller_file(folder: Path, tmp_path: Pa
     sizes, costs = zip(*made.values(), strict=True)
     assert sorted(sizes, reverse=True) == list(sizes)  # the table goes from many bits to few
     assert made["f16"][1] < made["q8_0"][1] < made["q5_1"][1] < made["q4_1"][1] < 0.1, costs
+    assert made["f16"][1] < made["bf16"][1] < made["q5_0"][1] and made["bf16"][0] == made["f16"][0]
     assert made["q8_0"][1] < made["q5_0"][1] < made["q4_0"][1] < 0.1, costs
 
 
@@ -64,7 +65,8 @@ def test_embeddings_norms_and_odd_rows_keep_more_than_the_rest() -> None:
         ("model.layers.0.mlp.down_proj.weight", (64, 100)): "F16",
     }
     assert {key: ours.weight_type(*key, "q4_0").name for key in kept} == kept
-    assert ours.weight_type("model.embed_tokens.weight", (384, 64), "f16").name == "F16"
+    for whole in ("f16", "bf16"):
+        assert ours.weight_type("model.embed_tokens.weight", (384, 100), whole).name == whole.upper()
 
 
 def test_a_model_whose_heads_are_not_reordered_is_noticed(

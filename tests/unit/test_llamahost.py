@@ -14,7 +14,7 @@ import pytest
 
 from llmops.core.errors import LlmopsError
 from llmops.serving import llamahost
-from llmops.serving.llamahost import SERVER, Beside, Load, about, native_server, start
+from llmops.serving.llamahost import SERVER, Beside, Load, about, fastest, native_server, start
 
 STAND_IN = f"""#!{sys.executable}
 import http.server, json, os, socketserver, sys
@@ -140,4 +140,18 @@ def test_a_processor_with_wider_instructions_is_told_of_the_faster_build(
     (tmp_path / "cpuinfo").write_text("flags : avx2 avx512f\n")
     assert "llmops[native]" in about()
     monkeypatch.setenv(SERVER, str(server))
-    assert about().endswith(str(server))
+    assert about().endswith(f"fastest in q8_0: {server}")
+
+
+def test_bf16_is_fastest_only_where_it_was_built_for_a_processor_that_multiplies_it(
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SERVER, raising=False)
+    monkeypatch.setattr(llamahost, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(llamahost, "PROCESSOR", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags : avx512f avx512_bf16\n")
+    assert fastest() == "q8_0"  # as it is shipped
+    monkeypatch.setenv(SERVER, str(server))
+    assert fastest() == "bf16" and "fastest in bf16" in about()
+    (tmp_path / "cpuinfo").write_text("flags : avx512f\n")
+    assert fastest() == "q8_0"

@@ -25,9 +25,13 @@ from llmops.lm.base import load_tokenizer
 from llmops.lm.modelfile import differing, modelfile, rendered
 from llmops.lm.render import Renderer
 from llmops.lm.toy_models import write_adapter, write_toy
-from llmops.pipeline import parity, prove_parity
+from llmops.pipeline import engines, parity, prove_parity
 from llmops.pipeline.parity import Bare
+from llmops.planning.bases import open_base
 from llmops.registry.adopt import take
+from llmops.registry.export import certificate_file
+from llmops.serving import llamahost
+from llmops.store.files import sha256_file
 from llmops.store.workspace import Workspace
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
@@ -110,6 +114,31 @@ def test_fewer_bits_have_a_certificate_of_their_own_and_it_is_of_that_very_file(
     with pytest.MonkeyPatch.context() as changed:  # another converter writes other bytes
         changed.setitem(ours.KINDS, "q4_0", ours.KINDS["q4_1"])
         assert pipeline.export(version.ref, tmp_path / "changed", "gguf-q4_0", at).certified is None
+
+
+def test_a_version_is_served_in_what_it_was_certified_in_wherever_it_goes(
+    lived: tuple[Workspace, ModelVersion, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, version, _ = lived
+    said: list[str] = []
+    opened: list[Path] = []
+    here = replace(at, world=Surroundings(say=said.append))
+    monkeypatch.setattr(engines, "_llamacpp", lambda gguf, *_: opened.append(gguf))
+    plan = at.get(Plan, version.plan)
+    base = open_base(plan.recipe.base, at.world).folder
+    for fast, again in (("q8_0", True), ("bf16", False), ("bf16", True), ("q8_0", False)):
+        monkeypatch.setattr(llamahost, "fastest", lambda fast=fast: fast)
+        made = pipeline.certify(version.ref, at, again)
+        assert made.broken is None, made.because
+        said.clear()
+        engines.merged(here)(version, plan, base)
+        assert opened[-1].name == f"model-{made.weights}.gguf"
+        assert made.stages[1].sha256 == sha256_file(opened[-1])
+        assert any("served in" in line for line in said) == (made.weights != fast)
+    assert [path.name for path in opened] == [f"model-{one}.gguf" for one in ("q8_0", "q8_0", "bf16", "bf16")]
+    certificate_file(at, version).unlink()
+    pipeline.certify(version.ref, at, weights="q8_0")  # what is served, asked for by its name
+    assert certificate_file(at, version).exists()
 
 
 def test_a_file_of_fewer_bits_than_it_says_and_one_without_its_adapter_are_found_out(
