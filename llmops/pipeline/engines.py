@@ -15,6 +15,7 @@ from llmops.pipeline.subjects import STATE_ONLY
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    from llmops.planning.bases import Base
     from llmops.serving.engine import Engine
     from llmops.serving.llamacpp import LlamaCppEngine
     from llmops.serving.roster import Labels, Served
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 CONTEXT_TOKENS = 2048
 ADAPTER = "adapter-f32.gguf"
-# Makes the engine of a version that speaks, given its plan and the folder of its base.
-MakeEngine = Callable[[ModelVersion, Plan, Path], "Engine"]
+# Makes the engine of a version that speaks, or of its base by itself.
+MakeEngine = Callable[["ModelVersion | None", "Base"], "Engine"]
 
 
 def served(ref: str, at: Workspace, make: MakeEngine | None = None, answers: int | None = None) -> Served:
@@ -34,15 +35,15 @@ def served(ref: str, at: Workspace, make: MakeEngine | None = None, answers: int
     from llmops.lm.base import load_tokenizer, template_of
     from llmops.lm.render import Renderer
     from llmops.lm.tools import tool_renderer
-    from llmops.planning.bases import base_gguf, open_base
+    from llmops.planning.bases import open_base
     from llmops.registry.names import resolve
-    from llmops.serving.llamahost import fastest
     from llmops.serving.roster import Served
     from llmops.store.catalogue import BASES
 
+    make = make or merged(at, answers)
     if ref in BASES:
         base = open_base(ref, at.world)
-        engine = _llamacpp(base_gguf(base, at.world, fastest()), base.folder, answers)
+        engine = make(None, base)
         tokenizer = load_tokenizer(base.folder)
         renderer = Renderer(tokenizer, template_of(tokenizer))
         return Served(ref, (), engine, renderer, tools=tool_renderer(renderer))
@@ -50,23 +51,25 @@ def served(ref: str, at: Workspace, make: MakeEngine | None = None, answers: int
     plan = at.get(Plan, version.plan)
     if version.kind != "tuned":
         return _cheap(version, plan, ref, at)
-    base = open_base(plan.recipe.base, at.world)
-    return _tuned(version, plan, ref, at, (make or merged(at, answers))(version, plan, base.folder))
+    return _tuned(version, plan, ref, at, make(version, open_base(plan.recipe.base, at.world)))
 
 
 def merged(at: Workspace, answers: int | None = None) -> MakeEngine:
     """llama.cpp on the version merged with its base."""
+    from llmops.planning.bases import base_gguf
     from llmops.registry.export import version_gguf
     from llmops.serving.llamahost import fastest
 
-    def make(version: ModelVersion, plan: Plan, base: Path) -> Engine:
+    def make(version: ModelVersion | None, base: Base) -> Engine:
+        if version is None:
+            return _llamacpp(base_gguf(base, at.world, fastest()), base, answers)
         weights = served_weights(version, at)
         if weights != fastest():
             at.world.say(
                 f"{version.ref} is served in {weights}, as it was certified; this machine answers many readers faster "
                 f"in {fastest()}, which 'llmops certify {version.ref} --again' makes"
             )
-        return _llamacpp(version_gguf(at, version, base, weights), base, answers)
+        return _llamacpp(version_gguf(at, version, base.folder, weights), base, answers)
 
     return make
 
@@ -80,24 +83,26 @@ def served_weights(version: ModelVersion, at: Workspace) -> Weights:
     return certificate.weights if certificate else fastest()
 
 
-def _llamacpp(gguf: Path, base: Path, answers: int | None = None, adapters: Sequence[Path] = ()) -> LlamaCppEngine:
-    """llama.cpp on a file in the shape of the model folder `base`."""
-    from llmops.planning.bases import shape_of
+def _llamacpp(gguf: Path, base: Base, answers: int | None = None, adapters: Sequence[Path] = ()) -> LlamaCppEngine:
+    """llama.cpp on a file in the shape of `base`."""
     from llmops.planning.slots import slots
     from llmops.serving.llamacpp import LlamaCppEngine
 
-    room = answers or slots(shape_of(base, 0), CONTEXT_TOKENS)
+    room = answers or slots(base.shape, CONTEXT_TOKENS)
     return LlamaCppEngine(gguf, len(os.sched_getaffinity(0)), CONTEXT_TOKENS, room, adapters)
 
 
 def transformers_engine(at: Workspace) -> MakeEngine:
     """PyTorch and transformers on the adapter itself, one answer at a time: what was trained, to look at."""
     from llmops.lm.steps import token_steps
-    from llmops.planning.bases import open_model
+    from llmops.planning.bases import open_bare, open_model
     from llmops.serving.stepping import SteppingEngine
 
-    def make(version: ModelVersion, plan: Plan, base: Path) -> Engine:
-        model = open_model(plan, at.version_folder(version.ref), at.world, "float32")
+    def make(version: ModelVersion | None, base: Base) -> Engine:
+        if version is None:
+            model = open_bare(base.record.name, at.world)
+        else:
+            model = open_model(at.get(Plan, version.plan), at.version_folder(version.ref), at.world, "float32")
         return SteppingEngine(
             "transformers",
             lambda ids, sampling: token_steps(model, ids, sampling),
@@ -112,7 +117,7 @@ def upstream_engine(upstream: Upstream) -> MakeEngine:
     """Another server, which holds the weights itself."""
     from llmops.serving.upstream import UpstreamEngine
 
-    return lambda version, plan, base: UpstreamEngine(upstream, context_tokens=CONTEXT_TOKENS)
+    return lambda version, base: UpstreamEngine(upstream, context_tokens=CONTEXT_TOKENS)
 
 
 def served_together(refs: Sequence[str], at: Workspace, make: MakeEngine | None = None) -> list[Served]:
@@ -165,7 +170,7 @@ def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -
             write_lora_gguf(base.folder, folder, path)
         paths.append(path)
     at.world.say(f"{', '.join(version.ref for version in versions)} share one engine on {base.record.name}")
-    return _llamacpp(base_gguf(base, at.world, fastest()), base.folder, adapters=paths)
+    return _llamacpp(base_gguf(base, at.world, fastest()), base, adapters=paths)
 
 
 def aliases(version: ModelVersion, ref: str, at: Workspace) -> tuple[str, ...]:

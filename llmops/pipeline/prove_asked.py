@@ -35,7 +35,7 @@ def asked(rows: int, folder: Path, at: Workspace) -> CheckResult:
         ask_held_out(ref, at, READERS, "chat"),
     ]
     make = merged(at)
-    mixing = served(ref, at, lambda version, plan, base: _Mixing(make(version, plan, base)))
+    mixing = served(ref, at, lambda version, base: _Mixing(make(version, base)))
     wrong = asked_through(mixing, resolve(at, ref), at, READERS, "classify")
     return caught(
         f"held-out rows asked by {READERS} readers at once",

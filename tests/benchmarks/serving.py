@@ -1,10 +1,10 @@
 """Tokens a second and the time to the first token at 1, 8, 32 and 64 readers: ours, and the peers.
 
 One run, the same model, prompts and client; each server by itself, one after the other. `python -m
-tests.benchmarks.serving [labels] [cost] [ours] [raw] [shipped] [transformers] [vllm]` runs those named. `raw` is
-the engine that ours stands on, `shipped` is llama.cpp as xllamacpp brings it; `vllm` needs `peers/vllm.sh`. `cost` has
-ours and raw up together and asks them in turns: one after the other, the machine's own ups and downs are 10 %. Prints
-one JSON line a figure.
+tests.benchmarks.serving [labels] [turns] [ours] [raw] [shipped] [transformers] [vllm] [fronted]` runs those named.
+`raw` is the engine that ours stands on, `shipped` is llama.cpp as xllamacpp brings it, `vllm` needs `peers/vllm.sh`,
+and `fronted` is ours before it. `turns` has ours and the others that are named (raw, if none is) up together and asks
+them in turns: one after the other, the machine's own ups and downs are 10 %. Prints one JSON line a figure.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmops.core.context import Surroundings
+from llmops.core.export import Weights
 from llmops.pipeline.engines import CONTEXT_TOKENS
 from llmops.planning.bases import base_gguf, open_base
 from llmops.planning.slots import slots
-from llmops.serving.llamahost import SERVER, Load, arguments, native_server
+from llmops.serving.llamahost import SERVER, Load, arguments, fastest, native_server
 from llmops.serving.prove_site import CHAT, Line
 
 MODEL = "smollm2-135m-q4"
@@ -86,8 +87,9 @@ def started(
 
 
 @contextmanager
-def ours() -> Iterator[Served]:
+def ours(upstream: Served | None = None) -> Iterator[Served]:
     """The endpoint, as a person starts it."""
+    before = ["--upstream", upstream.url, "--upstream-model", upstream.model] if upstream else []
     with tempfile.TemporaryDirectory() as folder:
         file = f"{folder}/token"
         command = [
@@ -102,6 +104,7 @@ def ours() -> Iterator[Served]:
             folder,
             "--token-file",
             file,
+            *before,
         ]
 
         def ready(line: str) -> Served | None:
@@ -131,29 +134,41 @@ def raw() -> Iterator[Served]:
 @contextmanager
 def shipped() -> Iterator[Served]:
     """llama.cpp's own server through xllamacpp, which is built for any processor."""
-    load = _load()
+    load = _load("q8_0")
     words = (load.gguf, load.threads, load.slots, load.context_tokens)
     script = [sys.executable, "-m", "tests.benchmarks._raw_llama", *map(str, words)]
     with started(script, lambda line: Served(*line.split(), MODEL) if "http" in line else None, {SERVER: ""}) as one:
         yield one
 
 
-def _load() -> Load:
-    """What `llmops serve` loads for the model."""
+def _load(weights: Weights | None = None) -> Load:
+    """What `llmops serve` loads for the model, or the same in these weights."""
     world = Surroundings()
     base = open_base(MODEL, world)
-    return Load(base_gguf(base, world), len(os.sched_getaffinity(0)), CONTEXT_TOKENS, slots(base.shape, CONTEXT_TOKENS))
+    return Load(
+        base_gguf(base, world, weights or fastest()),
+        len(os.sched_getaffinity(0)),
+        CONTEXT_TOKENS,
+        slots(base.shape, CONTEXT_TOKENS),
+    )
 
 
 @contextmanager
-def vllm() -> Iterator[Served]:
+def vllm(port: str = "8656") -> Iterator[Served]:
     """vLLM's build for processors, in bfloat16, on all cores: left alone it keeps one of two for itself."""
-    folder, port = str(open_base(MODEL, Surroundings()).folder), "8656"
+    folder = str(open_base(MODEL, Surroundings()).folder)
     command = [str(VLLM), "serve", folder, "--dtype", "bfloat16", "--max-model-len", str(CONTEXT_TOKENS)]
     command += ["--port", port, "--max-num-seqs", "64"]
     one = Served(f"http://127.0.0.1:{port}", "none", folder)
     environ = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": f"0-{len(os.sched_getaffinity(0)) - 1}"}
     with started(command, lambda line: one if "Application startup complete" in line else None, environ) as served:
+        yield served
+
+
+@contextmanager
+def fronted() -> Iterator[Served]:
+    """The endpoint before a vLLM: what `llmops serve --upstream` reaches."""
+    with vllm("8657") as engine, ours(engine) as served:
         yield served
 
 
@@ -242,7 +257,10 @@ PEERS: dict[str, tuple[Callable[[], AbstractContextManager[Served]], dict[int, i
     "shipped": (shipped, MOST),
     "transformers": (transformers, SLOW),
     "vllm": (vllm, MOST),
+    "fronted": (fronted, MOST),
 }
+# transformers serve would take minutes a turn.
+TURNED = ("raw", "shipped", "vllm", "fronted")
 
 
 def run(name: str) -> dict[int, Level]:
@@ -253,28 +271,40 @@ def run(name: str) -> dict[int, Level]:
         return {readers: asyncio.run(measure(served, readers, count)) for readers, count in answers.items()}
 
 
-def cost() -> Iterator[str]:
-    """What the gateway costs: ours and the engine raw in turns, the median of the turns' ratios at each level."""
-    with ours() as mine, raw() as theirs:
-        for served in (mine, theirs):
+def turns(peers: Sequence[str]) -> Iterator[str]:
+    """Ours against others that are up beside it, asked in turns: the median of the turns' ratios at each level."""
+    names = ("ours", *peers)
+    with ExitStack() as running:
+        up = {name: running.enter_context(PEERS[name][0]()) for name in names}
+        for served in up.values():
             asyncio.run(measure(served, 1, 1))
         for readers in LEVELS:
-            turns = [_turn(mine, theirs, readers, bool(number % 2)) for number in range(TURNS)]
-            ratios = sorted(a.tokens_s / b.tokens_s for a, b in turns)
-            middle = [statistics.median(turn[side].tokens_s for turn in turns) for side in (0, 1)]
-            about = {"failed": sum(a.failed + b.failed for a, b in turns), "ratios": [round(one, 3) for one in ratios]}
-            first = [statistics.median(turn[side].first_p50_s for turn in turns) for side in (0, 1)]
-            print(json.dumps({"cost at": readers, "first_p50_s": first, **about}), flush=True)
-            line = json.loads(
-                figure(f"the gateway, {readers} readers", "tokens/s", middle[0], "raw", middle[1], 1 / COST)
-            )
-            yield json.dumps({**line, "ratio": round(statistics.median(ratios), 3)})
+            found: dict[str, list[Level]] = {name: [] for name in names}
+            for number in range(TURNS):
+                for name in names[:: -1 if number % 2 else 1]:
+                    found[name].append(asyncio.run(measure(up[name], readers, 2 * MOST[readers])))
+            for peer in peers:
+                yield _in_turns(found["ours"], peer, found[peer], readers)
 
 
-def _turn(mine: Served, theirs: Served, readers: int, swapped: bool) -> tuple[Level, Level]:
-    both = (theirs, mine) if swapped else (mine, theirs)
-    one, other = (asyncio.run(measure(served, readers, 2 * MOST[readers])) for served in both)
-    return (other, one) if swapped else (one, other)
+def _in_turns(mine: list[Level], peer: str, theirs: list[Level], readers: int) -> str:
+    ratios = sorted(a.tokens_s / b.tokens_s for a, b in zip(mine, theirs, strict=True))
+    middle = [statistics.median(level.tokens_s for level in levels) for levels in (mine, theirs)]
+    line = figure(
+        f"serving in turns, {readers} readers", "tokens/s", middle[0], peer, middle[1], goal_of(peer, readers)
+    )
+    about = {
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(one, 3) for one in ratios],
+        "first_p50_s": [round(statistics.median(one.first_p50_s for one in levels), 3) for levels in (mine, theirs)],
+        "failed": sum(level.failed for level in (*mine, *theirs)),
+    }
+    return json.dumps({**json.loads(line), **about})
+
+
+def goal_of(peer: str, readers: int) -> float:
+    """What ours must reach of a peer's tokens a second."""
+    return {"raw": 1 / COST, "transformers": GOALS[readers]}.get(peer, OF_THE_BEST)
 
 
 def figure(benchmark: str, unit: str, mine: float, peer: str, theirs: float, goal: float) -> str:
@@ -340,28 +370,27 @@ async def _label_times(url: str, model: str, count: int) -> list[float]:
 
 def main(names: list[str]) -> None:
     """Measure those that are named, all if none is."""
-    if not names or "labels" in names:
+    names = names or ["labels", "turns", *PEERS]
+    if "labels" in names:
         for line in labels():
             print(line, flush=True)
-    if not names or "cost" in names:
-        for line in cost():
+    for name in {"vllm", "fronted"}.intersection(() if VLLM.is_file() else names):
+        print(json.dumps({"server": name, "skipped": f"there is no {VLLM}; tests/benchmarks/peers/vllm.sh makes it"}))
+        names.remove(name)
+    if "turns" in names:
+        for line in turns([name for name in names if name in TURNED] or ["raw"]):
             print(line, flush=True)
-    names = [name for name in names or PEERS if name in PEERS]
-    if "vllm" in names and not VLLM.is_file():
-        print(json.dumps({"server": "vllm", "skipped": f"there is no {VLLM}; tests/benchmarks/peers/vllm.sh makes it"}))
-        names.remove("vllm")
+        names = [name for name in names if name not in TURNED]
     found: dict[str, dict[int, Level]] = {}
-    for name in names:
+    for name in (name for name in names if name in PEERS):
         found[name] = run(name)
         for readers, level in found[name].items():
             print(json.dumps({"server": name, "readers": readers, **vars(level)}), flush=True)
     mine = found.pop("ours", {})
-    goals = {"raw": dict.fromkeys(LEVELS, round(1 / COST, 3)), "transformers": GOALS}
     for peer, levels in found.items():
         for readers, theirs in levels.items():
             if readers in mine:
-                goal = goals.get(peer, {}).get(readers, OF_THE_BEST)
-                level = mine[readers]
+                level, goal = mine[readers], goal_of(peer, readers)
                 print(figure(f"serving, {readers} readers", "tokens/s", level.tokens_s, peer, theirs.tokens_s, goal))
                 first = (level.first_p50_s, peer, theirs.first_p50_s)
                 print(figure(f"first token, {readers} readers, p50", "s", *first, COST))

@@ -124,14 +124,13 @@ def test_a_version_is_served_in_what_it_was_certified_in_wherever_it_goes(
     opened: list[Path] = []
     here = replace(at, world=Surroundings(say=said.append))
     monkeypatch.setattr(engines, "_llamacpp", lambda gguf, *_: opened.append(gguf))
-    plan = at.get(Plan, version.plan)
-    base = open_base(plan.recipe.base, at.world).folder
+    base = open_base(at.get(Plan, version.plan).recipe.base, at.world)
     for fast, again in (("q8_0", True), ("bf16", False), ("bf16", True), ("q8_0", False)):
         monkeypatch.setattr(llamahost, "fastest", lambda fast=fast: fast)
         made = pipeline.certify(version.ref, at, again)
         assert made.broken is None, made.because
         said.clear()
-        engines.merged(here)(version, plan, base)
+        engines.merged(here)(version, base)
         assert opened[-1].name == f"model-{made.weights}.gguf"
         assert made.stages[1].sha256 == sha256_file(opened[-1])
         assert any("served in" in line for line in said) == (made.weights != fast)

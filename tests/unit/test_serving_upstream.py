@@ -16,11 +16,14 @@ from llmops.core.serving import Sampling
 from llmops.lm.gguf import write_gguf
 from llmops.lm.model import LocalModel
 from llmops.lm.steps import token_steps
+from llmops.pipeline import engines
 from llmops.serving.chat import stream_reply
 from llmops.serving.engine import Engine, Piece, Prompt
 from llmops.serving.llamacpp import LlamaCppEngine
 from llmops.serving.stepping import SteppingEngine
 from llmops.serving.upstream import Upstream, UpstreamEngine
+from llmops.store.catalogue import BASES
+from llmops.store.workspace import Workspace
 from tests.unit.tiny_model import tiny_llama
 
 
@@ -65,6 +68,22 @@ def test_an_upstream_that_refuses_or_is_not_there_says_so(raw: LlamaCppEngine) -
         with pytest.raises(LlmopsError, match=why):
             pieces(UpstreamEngine(Upstream(url, "any", token)), [1, 20], Sampling())
     assert "secret" not in repr(Upstream("http://x", "m", "secret"))
+
+
+def test_a_base_by_itself_is_served_by_the_engine_that_was_asked_for(
+    raw: LlamaCppEngine, model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = f"path:{model.weights.config._name_or_path}"
+    monkeypatch.setitem(BASES, ref, None)
+    at = Workspace.find(tmp_path, environ={})
+    upstream = engines.upstream_engine(Upstream(raw._open().url, "any", raw._open().secret))
+    assert isinstance(engines.served(ref, at, upstream).engine, UpstreamEngine)
+    found = engines.served(ref, at, engines.transformers_engine(at))
+    assert found.engine.name == "transformers" and found.renderer is not None
+    prompt = found.renderer.prompt_ids([Message(role="user", content="the cat")])
+    assert text(pieces(found.engine, prompt, Sampling(max_tokens=4))) == text(
+        pieces(raw, prompt, Sampling(max_tokens=4))
+    )
 
 
 def test_transformers_step_by_step_say_what_they_say_at_once(model: LocalModel) -> None:
