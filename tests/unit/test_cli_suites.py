@@ -33,7 +33,7 @@ def test_a_file_of_questions_is_asked_marked_and_shown(capsys, tiny_base, folder
     assert code == 0, err
     report = json.loads(out)
     assert report["suite"]["measures"] == ["includes"]
-    assert "6 rows show no difference at all in includes (80 % power" in err.partition("answering")[0]
+    assert "6 rows show a difference of 96.4 points or more in includes" in err
     assert report["suite"]["asking"]["sampling"]["max_tokens"] == 4
     assert len(report["answers"]) == 6
     code, out, err = run(capsys, *asked, "--scorer", "mine.py:mark", "--rows", "3")
