@@ -340,6 +340,34 @@ def test_samples_that_lack_something_are_refused_in_two_lines(tmp_path: Path, da
         read_results(results_in(tmp_path, "arc", {}, samples))
 
 
+@pytest.mark.parametrize(
+    ("config", "damage"),
+    [
+        (None, {}),
+        ({"metadata": "v1"}, {}),
+        ({}, {"doc": "text"}),
+        ({}, {"doc": {"fields": "[1]"}}),
+        ({}, {"acc": math.nan, "acc_norm": math.nan}),
+    ],
+    ids=["no config", "metadata", "doc", "fields", "NaN"],
+)
+def test_results_of_another_shape_are_refused_in_two_lines(tmp_path: Path, config: Any, damage: dict[str, Any]) -> None:
+    first, *others = samples_of(write_task(suite_of(THREE), THREE, tmp_path), len)
+    with pytest.raises(LlmopsError, match="not as lm-eval"):
+        read_results(results_in(tmp_path, "arc", config, [{**first, **damage}, *others]))
+
+
+def test_samples_that_end_early_are_no_smaller_exam(tmp_path: Path) -> None:
+    samples = samples_of(write_task(suite_of(THREE), THREE, tmp_path), len)
+    path = results_in(tmp_path, "arc", {}, samples[:2])
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**whole, "n-samples": {"arc": {"original": 9, "effective": 3}}}), encoding="utf-8")
+    with pytest.raises(LlmopsError, match="has 2 samples, and its results were made of 3"):
+        read_results(path)
+    path.write_text(json.dumps({**whole, "n-samples": {"arc": {"original": 9, "effective": 2}}}), encoding="utf-8")
+    assert read_results(path)[0].main.n == 2
+
+
 def test_a_folder_without_samples_and_a_suite_without_options_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "results_x.json"
     path.write_text('{"configs": {"arc": {}}}', encoding="utf-8")
