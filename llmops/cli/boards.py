@@ -132,6 +132,8 @@ def _flips(value: LineUp) -> RenderableType:
 
 def slices(value: Slices) -> RenderableType:
     """The worst first."""
+    if not value.slices:
+        return text(f"{value.report} has no slice to look at: each needs 10 rows, and as many outside it")
     title = f"{measure(value.metric)} of {value.report} by slice, the worst first"
     made = table("slice", "by", "value", "95 % interval", "n", "minus the rest", "p (Holm)", "", title=title)
     for one in value.slices[:SHOWN_SLICES]:

@@ -48,6 +48,8 @@ def evaluate(
     """
     if instead.exam and instead.forgetting:
         raise RequestError("--exam and --forgetting are two questions", "ask one after the other")
+    if (instead.exam or instead.forgetting) and asked.suite is not None:
+        raise RequestError("--suite is a question of its own", "leave --exam and --forgetting out, or --suite")
     if instead.exam:
         replace(asked, rows=None).check_nothing_is_asked()
         session.show(llmops.examine(ref, session.at, asked.rows))

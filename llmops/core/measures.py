@@ -42,6 +42,11 @@ OF_ALL_ROWS = frozenset({"macro_f1", "bleu", "chrf"})
 OF_100 = frozenset({"bleu", "bleu_answer", "chrf", "chrf_answer"})
 
 
+def top_of(metric: str) -> float:
+    """The highest mark by a measure whose marks end somewhere."""
+    return 100.0 if metric in OF_100 else 1.0
+
+
 def measure_name(metric: str) -> str:
     """A measure's name for people."""
     return MEASURE_NAMES.get(metric, metric)

@@ -71,7 +71,7 @@ def read_questions(file: Path, said: Mapping[str, str] | None = None, options: S
     whole = columns_of(records)
     columns = as_columns(opened(whole, records), records)
     roles = roles_of(str(file), columns, said or {}, _options(whole))
-    if roles is None:
+    if roles is None or (options == "hidden" and not said and not roles.options and _labelled(file, records, columns)):
         return _mapped(file, records, columns)
     used = [roles.asked, roles.expected, *roles.options]
     kept = slices(columns, used)
@@ -205,6 +205,17 @@ def _option(expected: str, options: Sequence[str], count_from: int | None) -> st
     if len(expected) == 1 and expected.upper() in ascii_uppercase[: len(options)]:
         return options[ascii_uppercase.index(expected.upper())]
     raise Unfit(f"what is expected is none of the options: {expected[:80]!r}")
+
+
+def _labelled(file: Path, records: Sequence[Record], columns: Sequence[Column]) -> bool:
+    """Whether `llmops new` takes the rows for texts with a label of a few: these are the options of each."""
+    if any(column.turns for column in columns) or "label" not in {column.name.strip().lower() for column in columns}:
+        return False
+    try:
+        found = guess(str(file), records, {})
+    except RequestError:  # `new` would ask a person; here the answers are texts, and a scorer is asked for
+        return False
+    return isinstance(task_for(found.shape, columns), Classify)
 
 
 def _mapped(file: Path, records: Sequence[Record], columns: Sequence[Column]) -> AskedRows:

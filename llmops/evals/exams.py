@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,8 @@ def draw(questions: Sequence[Question], number: int | None, seed: int = 0) -> li
 
 
 def with_examples(questions: Sequence[Question], examples: Examples, number: int | None = None) -> list[Question]:
-    """`number` of the questions (all for None), each with its examples in front. No question is its own example.
+    """`number` of the questions (all for None), each with its examples in front. No question is its own example, nor is
+    one that asks the same and expects something else.
 
     Fixed examples are drawn once and are not asked; drawn ones are drawn for each question, by its id, from all others.
     Raises `RequestError` where there are too few questions, or they are bare sentences.
@@ -201,14 +203,18 @@ def with_examples(questions: Sequence[Question], examples: Examples, number: int
         raise RequestError("these questions are bare sentences, and examples cannot stand before them", "ask for none")
     if isinstance(examples, FixedExamples):
         shots = draw(questions, examples.number, examples.seed)
-        kept = {shot.id for shot in shots}
-        return [_behind(shots, one) for one in draw([one for one in questions if one.id not in kept], number)]
-    return [_behind(_drawn(questions, one, examples), one) for one in draw(questions, number)]
+        kept = {shot.asked for shot in shots}
+        return [_behind(shots, one) for one in draw([one for one in questions if one.asked not in kept], number)]
+    alike = Counter(question.asked for question in questions)
+    if len(questions) < examples.number + max(alike.values()):
+        raise RequestError(f"too few questions ask something else to draw {examples.number} examples", "ask for fewer")
+    return [_behind(_drawn(questions, one, examples, alike[one.asked]), one) for one in draw(questions, number)]
 
 
-def _drawn(questions: Sequence[Question], one: Question, examples: DrawnExamples) -> list[Question]:
-    order = Random(f"{examples.seed}/{one.id}").sample(range(len(questions)), examples.number + 1)
-    return [questions[place] for place in order if questions[place].id != one.id][: examples.number]
+def _drawn(questions: Sequence[Question], one: Question, examples: DrawnExamples, alike: int) -> list[Question]:
+    """The examples before `one`, which `alike` of the questions ask, itself among them."""
+    order = Random(f"{examples.seed}/{one.id}").sample(range(len(questions)), examples.number + alike)
+    return [questions[place] for place in order if questions[place].asked != one.asked][: examples.number]
 
 
 def _behind(shots: Sequence[Question], one: Question) -> Question:

@@ -18,12 +18,19 @@ SEED = 20261123
 
 
 def of_marks(
-    marks: Sequence[float], weights: Sequence[float], groups: Sequence[str] | None, graded: bool
+    marks: Sequence[float], weights: Sequence[float], groups: Sequence[str] | None, graded: bool, top: float = 1.0
 ) -> tuple[float, float]:
-    """The interval of a rate: Wilson's where marks are right or wrong, else a bootstrap; by group where given."""
-    if graded:
+    """The interval of a rate: Wilson's where marks are right or wrong, else a bootstrap; by group where given.
+
+    Marks that are all alike show no spread when drawn again; from 0 to `top` Wilson's stands in, which is never too
+    narrow: no marks of one mean spread wider than those that are right or wrong.
+    """
+    alike = len(set(marks)) == 1 and 0 <= marks[0] <= top and set(weights) == {1.0}
+    if graded and not alike:
         return bootstrap(marks, weights, groups=groups)
-    return wilson(sum(marks), len(marks)) if groups is None else wilson_clustered(marks, groups)
+    shares = [mark / top for mark in marks]
+    low, high = wilson(sum(shares), len(shares)) if groups is None else wilson_clustered(shares, groups)
+    return top * low, top * high
 
 
 def of_labels(truth: Sequence[int], predicted: Sequence[int], groups: Sequence[str] | None) -> tuple[float, float]:
@@ -45,13 +52,13 @@ def wilson_clustered(marks: Sequence[float], groups: Sequence[str]) -> tuple[flo
     """Wilson's interval of a share of grouped rows: for n / design effect rows, with Student's t of G - 1 degrees.
 
     So Korn and Graubard (Survey Methodology 24:193, 1998) do with the exact interval, and Dean and Pagano (Journal of
-    Survey Statistics and Methodology 3:484, 2015) with Wilson's. Where all rows are right, or all wrong, the design
-    effect cannot be seen, and each group counts as one row.
+    Survey Statistics and Methodology 3:484, 2015) with Wilson's. Where all rows are marked alike, the design effect
+    cannot be seen, and each group counts as one row.
     """
     from scipy.stats import t
 
     n, number, right = len(marks), len(set(groups)), sum(marks)
-    effect = n / number if right in (0, n) else design_effect(marks, [1.0] * n, groups)
+    effect = n / number if len(set(marks)) == 1 else design_effect(marks, [1.0] * n, groups)
     return wilson(right / effect, n / effect, float(t.ppf(0.975, number - 1)))
 
 
@@ -95,12 +102,18 @@ def bootstrap_macro_f1(confusion_KP: np.ndarray, seed: int = SEED) -> tuple[floa
     """The interval of macro-F1 when the rows of each true label are drawn again, so that no label can vanish.
 
     Drawing n rows again is drawing the counts of a label's confusions from a multinomial, which needs no row. Where
-    all rows are right, or all wrong, drawing again shows no spread, and Wilson's interval of accuracy stands in.
+    all rows are right, or all wrong, drawing again shows no spread, and Wilson's interval of accuracy stands in. Where
+    each label's rows were answered alike (a model that says one label to all), how often each label comes is all that
+    is uncertain: all rows are drawn again.
     """
     random, n = np.random.default_rng(seed), int(confusion_KP.sum())
     right = int(np.trace(confusion_KP))
     if right in (0, n):
         return wilson(right, n)
+    if ((confusion_KP > 0).sum(axis=1) <= 1).all():
+        whole_RKP = random.multinomial(n, confusion_KP.ravel() / n, size=RESAMPLES).reshape(-1, *confusion_KP.shape)
+        low, high = _percentiles(macro_f1(whole_RKP), n)
+        return float(low), float(high)
     draws = []
     for counts_P in confusion_KP:
         total = int(counts_P.sum())

@@ -58,7 +58,7 @@ def _marked(said: str | Failed, prompt: str, knobs: Judge) -> Marked:
     verdict = read_verdict(said, knobs.verdicts)
     kept = {"judge_prompt": prompt, "judge_verdict": said}
     if verdict.mark is None:
-        kept["scorer_error"] = f"the verdict is none of: {', '.join(knobs.verdicts)}"
+        kept["scorer_error"] = f"the verdict is none of {', '.join(knobs.verdicts)}: {said[:100]!r}"
     return Marked(verdict.mark, kept)
 
 

@@ -91,9 +91,19 @@ def read_results(path: Path) -> list[EvalReport]:
         samples = path.with_name(f"samples_{task}_{date}.jsonl")
         if samples.exists():
             found.append(_report(subject, task, config, list(read_jsonl(samples)), samples))
+            _check_whole(found[-1], results, task, samples)
     if not found:
         raise RequestError(f"there are no samples beside {path}", "run lm_eval with --log_samples")
     return found
+
+
+def _check_whole(report: EvalReport, results: dict[str, Any], task: str, path: Path) -> None:
+    """Raise `LlmopsError` where the results count other samples than there are: a file that ends early has a score."""
+    counts = results.get("n-samples")
+    asked = counts[task].get("effective") if isinstance(counts, dict) and isinstance(counts.get(task), dict) else None
+    if asked is not None and asked != len(report.answers):
+        what = f"{path} has {len(report.answers):,} samples, and its results were made of {asked:,}"
+        raise LlmopsError(what, "restore the file from a copy, or run lm_eval again")
 
 
 def _report(subject: Subject, task: str, config: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> EvalReport:
@@ -106,8 +116,10 @@ def _report(subject: Subject, task: str, config: dict[str, Any], rows: list[dict
         questions = _told_apart([_question(row) for row in rows])
         nats = [_nats(row, one) for row, one in zip(rows, questions, strict=True)]
         marks = {name: [float(row[name]) for row in rows] for name in names}
+        if not all(isfinite(mark) for some in marks.values() for mark in some):
+            raise ValueError("a mark is no number")
         suite = _suite(task, config, questions)
-    except (KeyError, IndexError, TypeError, ValueError, ValidationError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, ValidationError) as error:
         raise LlmopsError(f"{path} is not as lm-eval 0.4 writes it: {error!r}", "run lm_eval again") from error
     measured = [
         Measured(MEASURES[name], [int(mark) for mark in some], [1] * len(some), some)

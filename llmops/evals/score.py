@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from llmops.core.context import Track, silent
 from llmops.core.dataset import Row
 from llmops.core.errors import LlmopsError, RequestError
+from llmops.core.measures import top_of
 from llmops.core.report import Answer, EvalReport, Sample, Score, Subject, Suite
 from llmops.core.suites import Question
 from llmops.evals import intervals, metrics
@@ -72,8 +73,10 @@ class Measured:
         shared = 1 < len(set(mine)) < len(places) and self.interval is None
         if self.interval is not None:
             low, high = self.interval(places)
+            if low == high:
+                low, high = intervals.of_marks([value] * len(places), weights, None, True, self.top)
         elif self.marks:
-            low, high = intervals.of_marks(marks, weights, mine if shared else None, self.graded)
+            low, high = intervals.of_marks(marks, weights, mine if shared else None, self.graded, self.top)
         else:
             low, high = intervals.of_labels(references, predictions, mine if shared else None)
         return Score(
@@ -85,6 +88,11 @@ class Measured:
             groups=len(set(mine)) if shared else None,
             design_effect=intervals.design_effect(marks, weights, mine) if shared and marks else None,
         )
+
+    @property
+    def top(self) -> float:
+        """The highest mark that there is."""
+        return top_of(self.metric)
 
     @cached_property
     def graded(self) -> bool:

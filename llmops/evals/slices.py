@@ -12,6 +12,7 @@ import numpy as np
 
 from llmops.core.comparison import holm
 from llmops.core.errors import RequestError
+from llmops.core.measures import top_of
 from llmops.core.report import LOWER_IS_BETTER, Answer, EvalReport, Score
 from llmops.core.resampling import by_group
 from llmops.core.slices import By, Slice, Slices
@@ -146,6 +147,6 @@ def score_of(metric: str, answers: Sequence[Answer]) -> Score:
     weights = [answer.weights.get(metric, 1.0) for answer in answers]
     groups = [answer.group or answer.row for answer in answers]
     graded = not set(marks) <= {0.0, 0.5, 1.0} or any(metric in answer.weights for answer in answers)
-    low, high = of_marks(marks, weights, groups if 1 < len(set(groups)) < len(groups) else None, graded)
+    low, high = of_marks(marks, weights, groups if 1 < len(set(groups)) < len(groups) else None, graded, top_of(metric))
     value = float(np.average(marks, weights=weights))
     return Score(metric=metric, value=value, low=min(low, value), high=max(high, value), n=len(marks))

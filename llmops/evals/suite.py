@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from llmops.core.dataset import DatasetManifest, Row
+from llmops.core.drawing import flat
 from llmops.core.errors import RequestError
 from llmops.core.report import Suite
 from llmops.core.suites import Asking, Question
@@ -55,8 +57,12 @@ def question_suite(name: str, asking: Asking, questions: Sequence[Question], sli
     """The suite of `questions` as they will be asked, examples in front. Raises `RequestError` as `make_suite` does."""
     if not questions:
         raise RequestError(f"{name} has no questions", "ask at least one")
-    if len({question.id for question in questions}) != len(questions):
-        raise RequestError(f"{name} asks the same question twice", "keep each question once")
+    counted = Counter(question.id for question in questions)
+    twice = next((one for one in questions if counted[one.id] > 1), None)
+    if twice is not None:
+        raise RequestError(
+            f"{name} asks the same question twice: {flat(twice.asked)[:80]!r}", "keep each question once"
+        )
     return Suite(
         dataset=name,
         rows_sha256=rows_digest(questions),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from llmops.core.errors import RequestError
+from llmops.core.measures import RIGHT_OR_WRONG
 from llmops.core.power import Power
 from llmops.core.report import LOWER_IS_BETTER, EvalReport
 from llmops.core.resampling import by_group
@@ -18,7 +19,6 @@ GOAL = 0.8
 MOST_ROWS = 10_000_000
 # So often one of two rows of `tone` is right and the other wrong: 26 to 38 % of 600 rows (recipes/LOG.md).
 CHANGED = 0.3
-SHARES = frozenset({"accuracy", "accuracy_norm", "exact_match", "pick_reply", "preference", "reward_accuracy"})
 
 
 def power(rows: int, metric: str, wanted: float | None = None, changed: float = CHANGED) -> Power:
@@ -27,7 +27,7 @@ def power(rows: int, metric: str, wanted: float | None = None, changed: float = 
     For right or wrong it is assumed that two models differ on the share `changed` of the rows; for graded marks the
     difference is told in deviations.
     """
-    if metric not in SHARES:
+    if metric not in RIGHT_OR_WRONG:
         by_deviation = _graded(rows, metric, 1.0, 0.1 if wanted is None else wanted, "whatever their spread")
         return by_deviation.replace(deviation=None)
     return _shares(rows, metric, changed, wanted, f"if two models differ on {100 * changed:.0f} % of the rows")

@@ -46,6 +46,15 @@ def power(
     return assumed(_enough(rows), decides, wanted, CHANGED if changed is None else changed)
 
 
+def power_of_suite(suite: Suite, rows: int, at: Workspace) -> Power:
+    """What `rows` questions of a suite can show by its first measure; from what was measured on it, if anything was."""
+    from llmops.experiments.power import best_two, power_from
+    from llmops.experiments.power import power as assumed
+
+    pair = best_two([one for one in _reports_on(suite, at) if one.suite == suite], suite.measures[0])
+    return power_from(*pair, suite.measures[0]) if pair else assumed(rows, suite.measures[0])
+
+
 def _known(metric: str, measures: Collection[str]) -> None:
     if metric in OF_ALL_ROWS:
         paired = [name for name in measures if name not in OF_ALL_ROWS]

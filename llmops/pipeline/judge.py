@@ -150,12 +150,10 @@ def report_of(ref: str, at: Workspace) -> EvalReport:
     if ref == "last" or (ref.startswith("rp-") and any(report_id.startswith(ref) for report_id in at.ids(EvalReport))):
         return at.get(EvalReport, ref)
     subject, _, _ = subject_of(ref, at)
-    found = [report for report in at.all(EvalReport) if report.subject.ref == subject.ref]
-    versions = [version for version in at.versions() if version.ref == subject.ref]
+    kept = [at.get(EvalReport, version.report) for version in at.versions() if version.ref == subject.ref]
+    found = [*kept, *at.reports_of(subject.ref)]
     on_rows = [report for report in found if report.suite.asking is None]
-    if on_rows or found:
-        return (on_rows or found)[-1]
-    return at.get(EvalReport, versions[0].report) if versions else evaluate(ref, at)
+    return (on_rows or found)[-1] if found else evaluate(ref, at)
 
 
 def evidence_for(version: ModelVersion, at: Workspace) -> Comparison:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 STATE_ONLY = ("0",)  # the label to probe for where only the state is wanted
 
 
+def is_base(ref: str) -> bool:
+    """Whether a base is meant: by its catalogue name, or by its address."""
+    return ref in BASES or ref.partition(":")[0] in ("path", "hub", "pypi")
+
+
 def subject_of(ref: str, at: Workspace) -> tuple[Subject, Plan, Path]:
     """(who, its plan, the folder of its files) of a version (`tone`, `tone:2`, `tone@production`) or a run."""
     from llmops.registry.names import resolve
@@ -34,7 +39,7 @@ def subject_of(ref: str, at: Workspace) -> tuple[Subject, Plan, Path]:
         version = resolve(at, ref)
         subject = Subject(kind=version.kind, ref=version.ref)
         return subject, at.get(Plan, version.plan), at.version_folder(version.ref)
-    if ref in BASES:
+    if is_base(ref):
         what = f"{ref} is a base: nothing was trained, so no held-out rows belong to it"
         raise RequestError(what, f"say what to ask: 'llmops evaluate {ref} --suite SUITE' ('llmops list suites')")
     run = at.run(ref)

@@ -12,8 +12,7 @@ from llmops.core.errors import RequestError
 from llmops.core.report import EvalReport, Subject, Suite
 from llmops.core.suites import DrawnExamples, Examples, FixedExamples, NoExamples, Question
 from llmops.pipeline.file_suites import Own, Wanted, generated, is_own, own_suite
-from llmops.pipeline.subjects import subject_of
-from llmops.store.catalogue import BASES
+from llmops.pipeline.subjects import is_base, subject_of
 from llmops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,7 +49,11 @@ def evaluate_suite(
 
 
 def ask_suite(ref: str, suite: Suite, questions: Sequence[Question], at: Workspace, own: Own = Own()) -> EvalReport:
-    """The stored report of whoever `ref` means on questions that are ready to be asked."""
+    """The stored report of whoever `ref` means on questions that are ready. What they can show is said first."""
+    from llmops.pipeline.experiments import power_of_suite
+
+    if len(questions) > 1:
+        at.world.say(power_of_suite(suite, len(questions), at).sentence)
     subject, model = speaker(ref, at)
     assert suite.asking is not None
     kinds = {**_kinds(), "generate": generated(own, at)}
@@ -78,6 +81,9 @@ def export_suite(
     """Write a suite of options as a task of lm-eval into a folder; its YAML is returned (`evals/lm_eval.py`)."""
     from llmops.evals.lm_eval import write_task
 
+    if is_own(name):
+        what = f"{name} is asked through each model's own chat template, and a task of lm-eval is one text for all"
+        raise RequestError(what, "write an exam ('llmops list suites'); ask your own rows here")
     return write_task(*suite_named(name, at, examples, rows), folder)
 
 
@@ -95,7 +101,7 @@ def speaker(ref: str, at: Workspace) -> tuple[Subject, LocalModel]:
     """Whoever is meant by a name, with weights: a base, or what was tuned from one. In `PRECISION`."""
     from llmops.planning.bases import open_bare, open_model
 
-    if ref in BASES or ref.partition(":")[0] in ("path", "hub", "pypi"):
+    if is_base(ref):
         return Subject(kind="base", ref=ref), open_bare(ref, at.world)
     subject, plan, folder = subject_of(ref, at)
     if subject.kind not in ("tuned", "base"):

@@ -18,6 +18,7 @@ from llmops.core.health import HealthReport, Window
 from llmops.core.outcome import ComparisonLine, EndpointCheck, Outcome, SideBySide
 from llmops.core.report import Score, Subject
 from llmops.core.run import StepRecord
+from llmops.core.slices import Slices
 from llmops.core.version import Promotion
 from llmops.core.views import RoundTrip, RowView, SetView, TokenView
 
@@ -276,3 +277,7 @@ def test_progress_may_be_nested_and_left_early() -> None:
 def test_a_line_of_unknown_length_only_counts() -> None:
     assert progress_line("reading", 1200, None, 3.0) == "reading: 1,200"
     assert progress_line("reading", 0, 10, 3.0) == "reading: 0"
+
+
+def test_too_few_rows_for_a_slice_say_so_instead_of_an_empty_table():
+    assert "needs 10 rows" in drawn(Slices(report="rp-1", metric="accuracy", slices=()))

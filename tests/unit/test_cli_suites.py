@@ -33,6 +33,7 @@ def test_a_file_of_questions_is_asked_marked_and_shown(capsys, tiny_base, folder
     assert code == 0, err
     report = json.loads(out)
     assert report["suite"]["measures"] == ["includes"]
+    assert "6 rows show a difference of 96.4 points or more in includes" in err
     assert report["suite"]["asking"]["sampling"]["max_tokens"] == 4
     assert len(report["answers"]) == 6
     code, out, err = run(capsys, *asked, "--scorer", "mine.py:mark", "--rows", "3")
@@ -58,6 +59,8 @@ def test_a_file_of_questions_is_asked_marked_and_shown(capsys, tiny_base, folder
         (["--suite", "q.jsonl", "--scorer", "exact", "--rows", "0"], "0 rows"),
         (["--suite", "openbookqa", "--scorer", "exact"], "says how it is asked"),
         (["--scorer", "exact"], "none is named"),
+        (["--suite", "q.jsonl", "--exam"], "--suite is a question of its own"),
+        (["--suite", "q.jsonl", "--to-lm-eval", "out"], "own chat template"),
         (["--set", "samples=2"], "--set"),
     ],
 )

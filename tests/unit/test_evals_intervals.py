@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llmops.evals import metrics
-from llmops.evals.intervals import bootstrap, bootstrap_macro_f1, confusion, macro_f1, wilson
+from llmops.evals.intervals import bootstrap, bootstrap_macro_f1, confusion, macro_f1, of_marks, wilson
 
 
 def held(hits: list[bool]) -> float:
@@ -71,6 +71,26 @@ def test_ten_right_answers_of_ten_are_not_certainty():
     low, high = bootstrap_macro_f1(confusion([0, 1] * 5, [0, 1] * 5))
     assert low < 0.8
     assert high == 1.0
+
+
+def test_one_label_said_to_every_row_is_not_certainty():
+    random, share = np.random.default_rng(6), 0.6
+    truth, hits = share / (1 + share), []
+    for trial in range(300):
+        rows = int(random.binomial(120, share))
+        low, high = bootstrap_macro_f1(np.array([[rows, 0, 0], [120 - rows, 0, 0]]), seed=trial)
+        hits.append(low <= truth <= high)
+    assert 0.92 <= held(hits) <= 0.98
+
+
+def test_marks_that_are_all_alike_are_not_certainty():
+    rows = [0.37] * 4
+    assert of_marks(rows, [1.0] * 4, None, graded=True) == wilson(4 * 0.37, 4)
+    low, high = of_marks(rows, [1.0] * 4, ["a", "a", "b", "b"], graded=True)
+    assert low < wilson(4 * 0.37, 4)[0] < wilson(4 * 0.37, 4)[1] < high  # two sources know less than four rows
+    low, high = of_marks([0.0], [1.0], None, graded=False, top=100.0)
+    assert (low, high) == (0.0, 100 * wilson(0, 1)[1])
+    assert of_marks([3.0], [80.0], None, graded=True) == (3.0, 3.0)  # bits a byte end nowhere
 
 
 def test_five_thousand_rows_take_less_than_two_seconds():

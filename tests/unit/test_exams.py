@@ -159,6 +159,18 @@ def test_drawn_examples_are_others_for_each_question_and_never_itself() -> None:
     assert asked != with_examples(many, DrawnExamples(number=3, seed=1))
 
 
+def test_no_example_asks_what_is_asked_behind_it() -> None:
+    pairs = [make_question(f"Say {place // 2}", (word,)) for place in range(12) for word in ("a", "b")]
+    many = [one for place, one in enumerate(pairs) if place % 4 in (0, 3)]  # each is asked twice, with another answer
+    for examples in (DrawnExamples(number=3), FixedExamples(number=3)):
+        for one in with_examples(many, examples):
+            *shots, last = one.text.split("\n\n")
+            assert len(shots) == 3
+            assert not any(shot.startswith(f"{last} ") for shot in shots)
+    with pytest.raises(RequestError, match="too few questions"):
+        with_examples(many[:4], DrawnExamples(number=3))
+
+
 def test_examples_before_messages_are_earlier_turns() -> None:
     chats = [make_question((Message(role="user", content=f"say {word}"),), (word,)) for word in ("one", "two", "three")]
     (first, *_) = with_examples(chats, FixedExamples(number=2))
@@ -241,7 +253,7 @@ def test_only_the_questions_of_the_suite_are_marked_and_suites_are_compared_only
     model = ScriptedModel(logprob=likes("blue"))
     with pytest.raises(RequestError, match="not the rows"):
         choose(model, WHO, suite_of(THREE), THREE[:2])
-    with pytest.raises(RequestError, match="same question twice"):
+    with pytest.raises(RequestError, match="same question twice: 'The sky is'"):
         suite_of([SKY, SKY])
     shown = with_examples(THREE, FixedExamples(number=1))
     bare = choose(model, WHO, suite_of(THREE), THREE)
@@ -326,6 +338,34 @@ def test_samples_that_lack_something_are_refused_in_two_lines(tmp_path: Path, da
         del samples[1][key]
     with pytest.raises(LlmopsError):
         read_results(results_in(tmp_path, "arc", {}, samples))
+
+
+@pytest.mark.parametrize(
+    ("config", "damage"),
+    [
+        (None, {}),
+        ({"metadata": "v1"}, {}),
+        ({}, {"doc": "text"}),
+        ({}, {"doc": {"fields": "[1]"}}),
+        ({}, {"acc": math.nan, "acc_norm": math.nan}),
+    ],
+    ids=["no config", "metadata", "doc", "fields", "NaN"],
+)
+def test_results_of_another_shape_are_refused_in_two_lines(tmp_path: Path, config: Any, damage: dict[str, Any]) -> None:
+    first, *others = samples_of(write_task(suite_of(THREE), THREE, tmp_path), len)
+    with pytest.raises(LlmopsError, match="not as lm-eval"):
+        read_results(results_in(tmp_path, "arc", config, [{**first, **damage}, *others]))
+
+
+def test_samples_that_end_early_are_no_smaller_exam(tmp_path: Path) -> None:
+    samples = samples_of(write_task(suite_of(THREE), THREE, tmp_path), len)
+    path = results_in(tmp_path, "arc", {}, samples[:2])
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**whole, "n-samples": {"arc": {"original": 9, "effective": 3}}}), encoding="utf-8")
+    with pytest.raises(LlmopsError, match="has 2 samples, and its results were made of 3"):
+        read_results(path)
+    path.write_text(json.dumps({**whole, "n-samples": {"arc": {"original": 9, "effective": 2}}}), encoding="utf-8")
+    assert read_results(path)[0].main.n == 2
 
 
 def test_a_folder_without_samples_and_a_suite_without_options_are_refused(tmp_path: Path) -> None:

@@ -153,3 +153,8 @@ def test_a_measure_that_nobody_knows_is_refused_and_the_known_ones_are_named(wor
         llmops.power(600, workspace, metric="acuracy")
     assert "accuracy" in refused.value.fix
     assert llmops.power(600, workspace, metric="rougeL").deviation is None
+
+
+@pytest.mark.parametrize("metric", ["includes", "exact", "number", "regex"])
+def test_right_or_wrong_by_a_scorer_is_a_share_too(metric: str):
+    assert power(600, metric).smallest == power(600, "accuracy").smallest

@@ -135,6 +135,13 @@ def test_corpus_bleu_stands_beside_the_mean_of_the_answers():
     assert report.scores["bleu"].low < library < report.scores["bleu"].high
 
 
+def test_one_answer_is_no_certain_bleu():
+    report = asked(Bleu(), [chat("Say it", "the cat sat down")], ScriptedModel(replies=lambda prompt: "no"))
+    for score in report.scores.values():
+        assert score.low == score.value == 0.0
+        assert score.high > 70
+
+
 def test_the_interval_of_a_corpus_score_covers_its_truth():
     """BLEU of rows drawn from 400: its interval holds the BLEU of all 400 in about 95 of 100 draws."""
     import numpy as np

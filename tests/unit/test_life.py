@@ -18,6 +18,7 @@ from llmops.core.serving import Exchange, Sampling
 from llmops.core.sources import Conversation, Data, Source
 from llmops.core.tasks import Reply
 from llmops.core.version import ModelVersion
+from llmops.pipeline.file_suites import Own, Wanted
 from llmops.store.workspace import Workspace
 from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
 
@@ -53,6 +54,19 @@ def test_what_is_no_comparison_and_no_measurement_is_refused_with_a_way_out(
     with pytest.raises(RequestError, match="is a base") as refused:
         pipeline.evaluate("smollm2-135m-q4", at)
     assert "--suite" in refused.value.fix
+    with pytest.raises(RequestError, match="is a base"):
+        pipeline.evaluate("path:somewhere", at)
+
+
+def test_a_version_that_was_asked_something_else_too_is_still_known_by_its_held_out_rows(
+    lived: tuple[Workspace, Outcome, Path], tmp_path: Path
+) -> None:
+    at, outcome, _ = lived
+    (tmp_path / "q.csv").write_text("question,answer\nWho says moo?,the cow\nWho says baa?,the sheep\n")
+    other = (Wanted("exact", ("sampling.max_tokens=2",)), Own())
+    asked = pipeline.evaluate_suite(outcome.tuned_version, str(tmp_path / "q.csv"), at, own=other)
+    assert asked.subject.ref == outcome.tuned_version
+    assert pipeline.slices(outcome.tuned_version, at).report == outcome.reports["tuned"]
 
 
 def test_verdicts_agree_with_their_intervals(lived: tuple[Workspace, Outcome, Path]) -> None:

@@ -131,6 +131,19 @@ def test_rows_of_another_form_are_mapped_as_new_maps_them(tmp_path):
     assert found[1].expected == ("hi 1",)
 
 
+@pytest.mark.parametrize("labels", [("good", "bad"), (0, 1)], ids=["words", "numbers"])
+def test_labelled_texts_have_their_labels_for_options_whatever_the_columns_are_called(tmp_path, labels):
+    for text, label in (("text", "label"), ("review", "sentiment")):
+        rows = [{text: f"row {one} is what it is", label: labels[one % 3 == 0]} for one in range(30)]
+        file = str(written(tmp_path, f"{label}.jsonl", *rows))
+        suite, questions, _ = own_suite("me", file, Wanted(), Own(), None)
+        assert suite.asking.kind == "label"
+        assert set(questions[0].options) == {str(one) for one in labels}
+    rows = [{"question": f"Who wrote book {one}?", "label": f"author {one}"} for one in range(5)]
+    with pytest.raises(RequestError, match="not said how to mark"):
+        own_suite("me", str(written(tmp_path, "q.jsonl", *rows)), Wanted(), Own(), None)
+
+
 def test_a_file_with_options_is_asked_by_likelihood_and_one_without_needs_a_scorer(tmp_path):
     rows = [{"question": f"{one}?", "choices": [f"a{one}", f"b{one}"], "answer": "A"} for one in range(3)]
     suite, questions, _ = own_suite("me", str(written(tmp_path, "c.jsonl", *rows)), Wanted(), Own(), None)

@@ -142,6 +142,13 @@ def test_an_answer_cannot_open_a_place_in_the_judges_prompt():
     assert found.notes["judge_prompt"].count("SECRET") == 1
 
 
+def test_what_a_judge_said_stands_in_the_error_of_a_verdict_that_cannot_be_read():
+    judge = ScriptedModel(replies=lambda prompt: "As an assistant, I like both.")
+    found = mark(Judge(model="me"), "blue", asks("blue"), judges={"me": judge})
+    assert found.mark is None
+    assert "none of right, wrong: 'As an assistant, I like both.'" in found.notes["scorer_error"]
+
+
 def test_a_judge_that_fails_on_one_answer_marks_the_others():
     def reply(prompt):
         if "BAD" in prompt[-1].content:
