@@ -18,7 +18,7 @@ from llmops.core.dataset import Message
 from llmops.lm.stage import Look, Row, Speaker, Spoken
 
 # How many times the floor a limit is. What 40 clean exports reached is in recipes/LOG.md.
-TIMES = 4.0
+TIMES = 10.0
 ROUNDING_NATS = 1e-6  # of a float32 log-probability: nothing finer is told apart
 HALF = 0.5  # of what the adapter does must be shown to survive, where noise leaves that much room
 GREEDY_TOKENS = 8

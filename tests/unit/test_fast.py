@@ -321,3 +321,20 @@ def test_a_plan_names_the_decoder_with_its_reason(
     )  # fmt: skip
     found, because = decoder_for(method, machine, family, on_cpu)
     assert found == decoder and because
+
+
+@pytest.mark.parametrize("cap", [0.0, 30.0])
+def test_log_probabilities_in_bfloat16_are_as_fine_as_their_states(cap: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    words_VD = torch.randn(500, 64, generator=draw).bfloat16()
+    hidden_UD = (3 * torch.randn(40, 64, generator=draw)).bfloat16()
+    hidden_UD[0] = 2 * words_VD[7]  # as good as certain of one word
+    places, targets = torch.arange(40).repeat_interleave(3), torch.randint(0, 500, (120,), generator=draw)
+    targets[0] = targets[2] = 7  # asked for twice
+    logits_UV = hidden_UD.double() @ words_VD.double().T  # up to 100: bfloat16 tells them apart in steps of a half
+    expected = (cap * (logits_UV / cap).tanh() if cap else logits_UV).log_softmax(-1)[places, targets]
+    found = head.shared_logprobs(head.Vocabulary(Plain(), words_VD, cap), hidden_UD, places, targets)
+    assert found.max() <= 1e-6 and (found[0] - expected[0]).abs() < 1e-3
+    # Between the words of a place nothing is left of the steps; the other words keep theirs in the total.
+    gaps, right = ((one.view(40, 3) - one.view(40, 3)[:, :1]) for one in (found, expected))
+    assert (gaps - right).abs().max() < 0.01

@@ -35,6 +35,10 @@ class Vocabulary:
     cap: float
     lying: Lying | None = None  # where the weights shall be let go of as they are gone through
 
+    def bent(self, logits_N: Tensor) -> Tensor:
+        """Logits as the family caps them."""
+        return self.cap * (logits_N / self.cap).tanh() if self.cap else logits_N
+
 
 def shared_logprobs(vocabulary: Vocabulary, hidden_UD: Tensor, places_N: Tensor, targets_N: Tensor) -> Tensor:
     """log p(target), N float32, in nats, where target n stands behind hidden state `places_N[n]` of U. No gradient.
@@ -51,9 +55,15 @@ def shared_logprobs(vocabulary: Vocabulary, hidden_UD: Tensor, places_N: Tensor,
         logits_UV = torch.mm(hidden_UD[start : start + rows], head_VD.T, out=held_UV[: len(hidden_UD) - start])
         low, high = torch.searchsorted(places_N, torch.tensor([start, start + rows])).tolist()
         at = places_N[low:high] - start
-        raw = logits_UV[at, targets_N[low:high]].float()
-        bent = vocabulary.cap * (raw / vocabulary.cap).tanh() if vocabulary.cap else raw
-        found_N[low:high] = bent - vocabulary.passes.log_total(logits_UV, vocabulary.cap)[at]
+        keys_M, which_N = torch.unique(at * len(head_VD) + targets_N[low:high], return_inverse=True)
+        at_M, word_M = keys_M // len(head_VD), keys_M % len(head_VD)
+        total_R = vocabulary.passes.log_total(logits_UV, vocabulary.cap)
+        # bfloat16 tells logits of 32 apart in steps of a quarter: those asked for are worked out again, and put into
+        # the total in place of the rough ones.
+        rough_M = vocabulary.bent(logits_UV[at_M, word_M].float()) - total_R[at_M]
+        exact_M = vocabulary.bent((hidden_UD[start + at_M].float() * head_VD[word_M].float()).sum(-1)) - total_R[at_M]
+        change_R = torch.zeros_like(total_R).index_add_(0, at_M, exact_M.exp() - rough_M.exp())
+        found_N[low:high] = exact_M[which_N] - change_R.clamp(min=-0.999999).log1p()[at]
     return found_N
 
 
