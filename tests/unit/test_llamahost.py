@@ -57,6 +57,15 @@ def server(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which the processor says what it can, not there yet; only the shipped llama.cpp is."""
+    monkeypatch.delenv(SERVER, raising=False)
+    monkeypatch.setattr(llamahost, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(llamahost, "PROCESSOR", tmp_path / "cpuinfo")
+    return tmp_path / "cpuinfo"
+
+
 def load(folder: Path, name: str = "model.gguf") -> Load:
     (folder / name).touch()
     return Load(folder / name, threads=1, context_tokens=512, slots=3)
@@ -131,27 +140,21 @@ def test_a_missing_model_or_adapter_is_found_before_anything_starts(tmp_path: Pa
 
 
 def test_a_processor_with_wider_instructions_is_told_of_the_faster_build(
-    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Path, processor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(SERVER, raising=False)
-    monkeypatch.setattr(llamahost, "PACKAGE", "no_such_package")
-    monkeypatch.setattr(llamahost, "PROCESSOR", tmp_path / "cpuinfo")
     assert about() == "llama.cpp as it is shipped, for any processor"
-    (tmp_path / "cpuinfo").write_text("flags : avx2 avx512f\n")
+    processor.write_text("flags : avx2 avx512f\n")
     assert "llmops[native]" in about()
     monkeypatch.setenv(SERVER, str(server))
     assert about().endswith(f"fastest in q8_0: {server}")
 
 
 def test_bf16_is_fastest_only_where_it_was_built_for_a_processor_that_multiplies_it(
-    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Path, processor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(SERVER, raising=False)
-    monkeypatch.setattr(llamahost, "PACKAGE", "no_such_package")
-    monkeypatch.setattr(llamahost, "PROCESSOR", tmp_path / "cpuinfo")
-    (tmp_path / "cpuinfo").write_text("flags : avx512f avx512_bf16\n")
+    processor.write_text("flags : avx512f avx512_bf16\n")
     assert fastest() == "q8_0"  # as it is shipped
     monkeypatch.setenv(SERVER, str(server))
     assert fastest() == "bf16" and "fastest in bf16" in about()
-    (tmp_path / "cpuinfo").write_text("flags : avx512f\n")
+    processor.write_text("flags : avx512f\n")
     assert fastest() == "q8_0"
