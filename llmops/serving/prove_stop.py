@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
+import string
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ BODY_S = {"ci": 2.0, "soak": 30.0}
 END_S = {"ci": 7.0, "soak": 35.0}
 WORDS = ["word "] * 30
 HANDOVERS = {"ci": 2, "soak": 30}
+NAMES = string.ascii_letters
 
 
 def sigterm(size: Size, folder: Path) -> CheckResult:
@@ -89,7 +91,7 @@ def handovers(size: Size, folder: Path) -> CheckResult:
 
 async def _handed_over(folder: Path, times: int, hasty: bool) -> tuple[int, int, int]:
     """(answers lost, answers, engines of retired versions that are still open)."""
-    engines = [Closable("1")]
+    engines = [Closable(NAMES[0])]  # each says its one letter again and again
     done = 0
 
     def successor(now: Sequence[Served], judged: AbstractSet[str]) -> Handover | None:
@@ -97,7 +99,7 @@ async def _handed_over(folder: Path, times: int, hasty: bool) -> tuple[int, int,
         if done == times:
             return None
         done += 1
-        engines.append(Closable(str(done + 1)))
+        engines.append(Closable(NAMES[done]))
         fresh = Served(f"tone:{done + 1}", ("tone",), engines[-1], Letters())
         if hasty:
             engines[-2].close()
@@ -118,7 +120,7 @@ async def _handed_over(folder: Path, times: int, hasty: bool) -> tuple[int, int,
             return results
 
         found = list(itertools.chain(*await asyncio.gather(*(reader() for _ in range(16)))))
-        missing = sum(str(number + 1)[:1] not in seen for number in range(times + 1))
+        missing = len(set(NAMES[: times + 1]) - seen)
         await asyncio.sleep(0.2)
         return found.count(False) + missing, len(found), sum(not engine.closed for engine in engines[:-1])
 
