@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmops.core.export import Weights
 from llmops.core.plan import Plan
@@ -123,24 +123,25 @@ def upstream_engine(upstream: Upstream) -> MakeEngine:
 def served_together(refs: Sequence[str], at: Workspace, make: MakeEngine | None = None) -> list[Served]:
     """Several names served at once. LoRA versions of one base share an engine: its weights once, an adapter each.
 
-    Nothing is shared where `make` makes the engines.
+    They share where they are served in the same weights (`served_weights`). Nothing is shared where `make` makes the
+    engines.
     """
     from llmops.planning.bases import open_base
     from llmops.registry.names import resolve
     from llmops.store.catalogue import BASES
 
     versions = {ref: resolve(at, ref) for ref in refs if ref not in BASES}
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, Weights], list[str]] = {}
     for ref, version in versions.items():
         if make is None and _is_adapter(version, at):
-            groups.setdefault(version.base_sha256, []).append(ref)
+            groups.setdefault((version.base_sha256, served_weights(version, at)), []).append(ref)
     found: dict[str, Served] = {}
-    for group in groups.values():
+    for (_, weights), group in groups.items():
         distinct = {versions[ref].ref: versions[ref] for ref in group}
         if len(distinct) < 2:
             continue
         base = open_base(at.get(Plan, next(iter(distinct.values())).plan).recipe.base, at.world)
-        engine = _with_adapters(list(distinct.values()), base, at)
+        engine = _with_adapters(list(distinct.values()), base, weights, at)
         for number, version in enumerate(distinct.values()):
             for ref in (ref for ref in group if versions[ref].ref == version.ref):
                 found[ref] = _tuned(version, at.get(Plan, version.plan), ref, at, engine.adapter(number))
@@ -153,12 +154,11 @@ def _is_adapter(version: ModelVersion, at: Workspace) -> bool:
     return version.kind == "tuned" and is_plain_lora(at.version_folder(version.ref))
 
 
-def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -> Any:
-    """One engine on the base, with an adapter for each version."""
+def _with_adapters(versions: Sequence[ModelVersion], base: Base, weights: Weights, at: Workspace) -> LlamaCppEngine:
+    """One engine on the base in these weights, with an adapter for each version."""
     from llmops.lm.gguf_adapter import write_lora_gguf
     from llmops.planning.bases import base_gguf
     from llmops.registry.register import EXPORTS, verify
-    from llmops.serving.llamahost import fastest
 
     paths = []
     for version in versions:
@@ -170,7 +170,7 @@ def _with_adapters(versions: Sequence[ModelVersion], base: Any, at: Workspace) -
             write_lora_gguf(base.folder, folder, path)
         paths.append(path)
     at.world.say(f"{', '.join(version.ref for version in versions)} share one engine on {base.record.name}")
-    return _llamacpp(base_gguf(base, at.world, fastest()), base, adapters=paths)
+    return _llamacpp(base_gguf(base, at.world, weights), base, adapters=paths)
 
 
 def aliases(version: ModelVersion, ref: str, at: Workspace) -> tuple[str, ...]:

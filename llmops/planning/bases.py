@@ -100,7 +100,7 @@ def folder_pin(folder: Path) -> str:
     return digest({path.name: sha256_file(path) for path in names})
 
 
-def base_gguf(base: Base, world: Surroundings, weights: Weights = "q8_0") -> Path:
+def base_gguf(base: Base, world: Surroundings, weights: Weights) -> Path:
     """The base as GGUF for llama.cpp, written once into the user's cache."""
     from llmops.lm.gguf import write_gguf
 

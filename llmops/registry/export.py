@@ -88,7 +88,8 @@ def certificate_file(workspace: Workspace, version: ModelVersion, weights: Weigh
 def certificate_of(workspace: Workspace, version: ModelVersion, weights: Weights | None = None) -> Certificate | None:
     """The parity certificate of a version as it is served, or with these weights; None where none was made."""
     for kept in (certificate_file(workspace, version), certificate_file(workspace, version, weights)):
-        if kept.exists() and weights in (None, (found := stored(Certificate, read_json(kept), kept)).weights):
+        found = stored(Certificate, read_json(kept), kept) if kept.exists() else None
+        if found is not None and weights in (None, found.weights):
             return found
     return None
 

@@ -21,7 +21,7 @@ from llmops.core.report import EvalReport
 from llmops.planning.bases import open_base
 from llmops.store.workspace import Workspace
 from recipes.tone import RECIPE
-from tests.benchmarks.train import PEERS, ROOT
+from tests.benchmarks.places import PEERS, ROOT
 
 THEIRS = Path(__file__).with_name("_adapters_elsewhere.py")
 STEPS, BATCH, RATE = 16, 8, 1e-3

@@ -29,8 +29,8 @@ from llmops.data.steps.near_duplicates import decide, sign
 from llmops.data.steps.signs import Signs
 from llmops.store.catalogue import DATA
 from llmops.store.sources import fetch
+from tests.benchmarks.places import PEERS
 
-PEERS = Path(os.environ.get("LLMOPS_PEERS", ".venv-peers")) / "bin" / "python"
 NEAR_ROWS = 20_000
 NEAR_SHARE = 0.2
 SMALL, LARGE = 100_000, 1_000_000

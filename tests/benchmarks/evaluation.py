@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-PEERS = Path(os.environ.get("LLMOPS_PEERS", ROOT / ".venv-peers")) / "bin/python"
+from tests.benchmarks.places import PEERS, ROOT
+
 THEIRS = Path(__file__).with_name("_evaluate_with_lm_eval.py")
 BASE = "smollm2-135m-q4"
 WARMING = 12  # questions that we are asked before, enough for a sparing pass (`lm/likelihood.py`)

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-PEERS = Path(".venv-peers/bin")
+from tests.benchmarks.places import PEERS, PROGRAMS
+
 GOAL_S = 0.5
 TIMES = 10
 
@@ -47,7 +47,7 @@ def line(benchmark: str, ours: Sequence[str], theirs: Sequence[str] | None) -> s
 
 def main() -> None:
     """Print both figures."""
-    peer = PEERS / "trl"
+    peer = PROGRAMS / "trl"
     python = [sys.executable, "-c"]
     print(
         line(
@@ -56,7 +56,7 @@ def main() -> None:
             [str(peer), "--help"] if peer.exists() else None,
         )
     )
-    their_import = [str(PEERS / "python"), "-c", "import trl"] if peer.exists() else None
+    their_import = [str(PEERS), "-c", "import trl"] if peer.exists() else None
     print(line("import llmops", [*python, "import llmops"], their_import))
 
 

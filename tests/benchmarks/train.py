@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-PEERS = Path(os.environ.get("LLMOPS_PEERS", ROOT / ".venv-peers")) / "bin/python"
+from tests.benchmarks.places import PEERS, ROOT
+
 THEIRS = Path(__file__).with_name("_train_with_trl.py")
 BASE = "smollm2-135m-q4"
 RANK, RATE, BATCH = 8, 1e-3, 8

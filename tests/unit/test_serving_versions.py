@@ -13,8 +13,10 @@ import pytest
 
 from llmops import pipeline
 from llmops.core.version import Promotion
+from llmops.pipeline import engines
 from llmops.pipeline.engines import served, served_together
 from llmops.pipeline.follow import Successor
+from llmops.serving.llamacpp import LlamaCppEngine
 from llmops.serving.roster import Served
 from llmops.serving.serve import ServeSettings, running
 from llmops.store.ledger import Ledger
@@ -64,6 +66,14 @@ def test_two_versions_on_one_base_share_an_engine_and_only_one_is_production(bot
     first, second = both
     assert first.engine.pool is second.engine.pool and first.engine is not second.engine
     assert (first.names, second.names) == (("tiny:1", "tiny", "tiny@production"), ("tiny:2",))
+
+
+def test_versions_that_are_served_in_other_weights_share_nothing(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "served_weights", lambda version, _: "q8_0" if version.number == 1 else "f16")
+    apart = served_together(["tiny:1", "tiny:2"], life.at)
+    assert all(isinstance(one.engine, LlamaCppEngine) for one in apart)
+    for one in apart:
+        one.engine.close()
 
 
 def test_labels_are_those_that_predict_gives_offline(both: list[Served], life: Life, tmp_path: Path) -> None:

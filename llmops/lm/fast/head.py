@@ -63,6 +63,7 @@ def shared_logprobs(vocabulary: Vocabulary, hidden_UD: Tensor, places_N: Tensor,
         rough_M = vocabulary.bent(logits_UV[at_M, word_M].float()) - total_R[at_M]
         exact_M = vocabulary.bent((hidden_UD[start + at_M].float() * head_VD[word_M].float()).sum(-1)) - total_R[at_M]
         change_R = torch.zeros_like(total_R).index_add_(0, at_M, exact_M.exp() - rough_M.exp())
+        # At -1 nothing would be left of the total, which rounding alone can bring about.
         found_N[low:high] = exact_M[which_N] - change_R.clamp(min=-0.999999).log1p()[at]
     return found_N
 
