@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from llmops import pipeline
@@ -24,11 +25,13 @@ from llmops.lm import gguf as ours
 from llmops.lm.base import load_tokenizer
 from llmops.lm.modelfile import differing, modelfile, rendered
 from llmops.lm.render import Renderer
+from llmops.lm.stage import Look
 from llmops.lm.toy_models import write_adapter, write_toy
 from llmops.pipeline import engines, parity, prove_parity
 from llmops.pipeline.parity import Bare
 from llmops.planning.bases import open_base
 from llmops.registry.adopt import take
+from llmops.registry.certify import Seen, _distributions, _Floor
 from llmops.registry.export import certificate_file
 from llmops.serving import llamahost
 from llmops.store.files import sha256_file
@@ -64,6 +67,22 @@ def test_the_first_broken_stage_is_named_with_its_figure() -> None:
     assert made.broken == bad
     assert "breaks where it is converted: a thing is 5, and may be at most 2" in made.because
     assert Certificate(version="tone:1", rows=1, positions=1, probes=1, stages=(good,)).broken is None
+
+
+def seen(tilts: Sequence[float]) -> Seen:
+    """A row of places with one distribution of four tokens, its second one made so many nats likelier."""
+    logits_PK = np.log([[0.6, 0.2, 0.1, 0.1]] * len(tilts)) + np.outer(tilts, [0, 1, 0, 0])
+    logprobs_PK = logits_PK - np.log(np.exp(logits_PK).sum(-1, keepdims=True))
+    places = list(range(len(tilts)))
+    return Seen([Look(np.tile(np.arange(4), (len(tilts), 1)), logprobs_PK)], [[0] * (len(tilts) + 1)], [places])
+
+
+@pytest.mark.parametrize(("times", "passes"), [(5, True), (20, False)])
+def test_a_form_may_move_ten_times_as_far_as_the_noise_does_and_no_further(times: float, passes: bool) -> None:
+    noise = _Floor.of(seen([0.0] * 8), seen([0.01] * 8))
+    mean, flips = _distributions(seen([0.0] * 8), seen([0.01 * times**0.5] * 8), noise)
+    assert mean.value == pytest.approx(times * noise.mean_nats, rel=0.05)  # divergence goes with the square
+    assert (mean.passed, flips.passed) == (passes, True)
 
 
 @pytest.mark.parametrize("fault", ["another alpha", "another end token", "system prompt lost"])
