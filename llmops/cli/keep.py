@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,23 @@ from llmops.cli.session import FetchingSession, Session
 from llmops.core.export import HOLDS, known_form
 
 
+class CertifiedEngine(StrEnum):
+    """What answers at the served stage."""
+
+    llama = "llama.cpp"
+    vllm = "vLLM"
+
+
 def certify(
     version: Annotated[str, Argument(metavar="VERSION", help="A version with tuned weights: tone:2, tone@production.")],
     again: Annotated[bool, Option("--again", help="Make it anew where there is one.")] = False,
     form: Annotated[
         str | None, Option("--as", metavar="FORM", help="A gguf-... of 'export'. Left out: what is served.")
     ] = None,
+    engine: Annotated[
+        CertifiedEngine,
+        Option("--engine", help="What serves it: llama.cpp, or vLLM, which 'serve' takes for many readers."),
+    ] = CertifiedEngine.llama,
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """Is what is served what was trained? The same rows asked of the adapter, merged, converted and served weights.
@@ -26,7 +38,7 @@ def certify(
     Example: llmops certify tone:1
     """
     weights = HOLDS.get(known_form(form)) if form else None
-    found = llmops.certify(version, session.at, again, weights)
+    found = llmops.certify(version, session.at, again, weights, engine.value)
     session.show(found)
     if found.broken:
         mend = "nothing may be promoted on it; mend that stage, then certify --again"

@@ -16,10 +16,11 @@ from typer import Argument, Option
 import llmops
 from llmops.cli.bundled import bundled, load_package
 from llmops.cli.session import Session
+from llmops.core.serving import READERS
 
 if TYPE_CHECKING:
     from llmops.core.dataset import Message
-    from llmops.pipeline.use import EngineName
+    from llmops.core.export import EngineName
     from llmops.serving.upstream import Upstream
 
 Name = Annotated[str, Argument(metavar="NAME", help="A model's name, tone:2, or tone@production.")]
@@ -88,6 +89,7 @@ class EngineKind(StrEnum):
     """What answers."""
 
     llama = "llama.cpp"
+    vllm = "vLLM"
     transformers = "transformers"
 
 
@@ -95,9 +97,14 @@ class EngineKind(StrEnum):
 class EngineOptions:
     """What stands behind the endpoint."""
 
+    readers: Annotated[
+        int,
+        Option("--readers", min=1, help="How many will ask at once: engine and weights are chosen for so many."),
+    ] = READERS
     engine: Annotated[
-        EngineKind, Option("--engine", help="transformers answers slowly, with what was trained: to look at.")
-    ] = EngineKind.llama
+        EngineKind | None,
+        Option("--engine", help="Take this one. transformers answers slowly, with what was trained: to look at."),
+    ] = None
     upstream: Annotated[
         str | None, Option("--upstream", metavar="URL", help="Another server that holds the weights, such as vLLM.")
     ] = None
@@ -108,13 +115,13 @@ class EngineOptions:
         Path | None, Option("--upstream-token-file", metavar="FILE", help="Holds the upstream's token.")
     ] = None
 
-    def chosen(self) -> EngineName | Upstream:
+    def chosen(self) -> EngineName | Upstream | None:
         """The same as a value. Raises `RequestError` where an upstream lacks a name or its file cannot be read."""
         from llmops.core.errors import RequestError
         from llmops.serving.upstream import Upstream
 
         if self.upstream is None:
-            return self.engine.value
+            return None if self.engine is None else self.engine.value
         if self.upstream_model is None:
             raise RequestError("an upstream calls its model by a name", "add --upstream-model NAME")
         url = self.upstream.rstrip("/").removesuffix("/v1")
@@ -140,8 +147,9 @@ def serve(
 ) -> None:
     """Serve versions on an OpenAI-compatible address, and print a curl line that works. Ctrl-C drains and ends it.
 
-    Several versions of one base share its weights. A promotion or a canary ('llmops canary') takes effect while it
-    runs; thumbs come in at POST /v1/feedback.
+    The machine and how many will ask at once decide on engine and weights, and it says why: llama.cpp, or vLLM for many
+    where LLMOPS_VLLM names its python. Several versions of one base share its weights. A promotion or a canary
+    ('llmops canary') takes effect while it runs; thumbs come in at POST /v1/feedback.
 
     Example: llmops serve tone --port 8000
     """
@@ -156,7 +164,7 @@ def serve(
         keep_text=keep_text,
         log=log,
     )
-    llmops.serve(names, session.at, settings, where, behind.chosen())
+    llmops.serve(names, session.at, settings, where, behind.chosen(), behind.readers)
 
 
 def token_path(door: Door, session: Session, default: str) -> Path | None:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from llmops.core.export import Weights
+from llmops.core.export import EngineName, Weights
 from llmops.core.value import Fact, Value
 
 StageName = Literal["adapter", "merged", "converted", "served"]
@@ -49,7 +49,8 @@ class Certificate(Fact):
     positions: int = Field(description="places in replies at which whole distributions were compared")
     probes: int = Field(description="of them, asked of the served stage, one token each")
     stages: tuple[Stage, ...]
-    weights: Weights = Field("q8_0", description="what the GGUF file mostly holds: an endpoint serves these")
+    weights: Weights = Field("q8_0", description="what is served, and what the GGUF file mostly holds")
+    engine: EngineName = Field("llama.cpp", description="what answered at the served stage")
 
     @property
     def broken(self) -> Stage | None:

@@ -11,6 +11,8 @@ from llmops.core.value import Value
 
 # What a GGUF file mostly holds: bits a weight 16, 16, 8.5, 6, 5.5, 5 and 4.5.
 Weights = Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+# What answers behind an endpoint.
+EngineName = Literal["llama.cpp", "vLLM", "transformers"]
 ExportForm = Literal[
     "adapter",
     "safetensors",

@@ -21,6 +21,9 @@ class Endpoint(Value):
     at: datetime
 
 
+READERS = 8  # that an endpoint expects to ask at once, where nobody says
+
+
 class Sampling(Value):
     """How an answer is drawn. Every number is bounded, because requests fill it in."""
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmops.core.export import Weights
+from llmops.core.export import EngineName, Weights
 from llmops.core.plan import Plan
+from llmops.core.serving import READERS
 from llmops.core.tasks import Classify
 from llmops.core.version import ModelVersion
 from llmops.pipeline.subjects import STATE_ONLY
@@ -22,9 +23,42 @@ if TYPE_CHECKING:
     from llmops.serving.upstream import Upstream
 
 CONTEXT_TOKENS = 2048
+# From so many readers at once on vLLM is the faster one; it answers 64 at once in a tenth of the memory that is free.
+MANY, VLLM_SLOTS, KEYS_SHARE = 32, 64, 0.1
 ADAPTER = "adapter-f32.gguf"
 # Makes the engine of a version that speaks, or of its base by itself.
 MakeEngine = Callable[["ModelVersion | None", "Base"], "Engine"]
+
+
+def pick(names: Sequence[str], at: Workspace, readers: int) -> tuple[EngineName, str]:
+    """Which engine so many readers at once are answered fastest by on this machine, and why.
+
+    SmolLM2-135M on two cores, tokens a second behind the gateway: vLLM MEASURED_V, llama.cpp MEASURED_L at 1, 8, 32
+    and 64 readers. vLLM computes in bfloat16 and takes up to a minute to load, so it is for many.
+    """
+    from llmops.registry.export import certificate_of
+    from llmops.registry.names import resolve
+    from llmops.serving.llamahost import about
+    from llmops.serving.vllm import VLLM, vllm_python
+    from llmops.store.catalogue import BASES
+
+    if readers < MANY or len(names) > 1:
+        return "llama.cpp", about(readers)
+    if vllm_python() is None:
+        return "llama.cpp", f"{about(readers)}; vLLM, which {VLLM} may name the python of, answers {readers} faster"
+    version = None if names[0] in BASES else resolve(at, names[0])
+    if version is not None and version.kind == "tuned":
+        made = certificate_of(at, version, engine="vLLM")
+        if made is None or made.broken:
+            why = made.because if made else f"no certificate says that {version.ref} is there what was trained"
+            return (
+                "llama.cpp",
+                f"llama.cpp, though vLLM answers {readers} faster: {why} ('llmops certify --engine vLLM')",
+            )
+    return (
+        "vLLM",
+        f"vLLM, which answers {readers} readers at once faster than llama.cpp; it takes up to a minute to load",
+    )
 
 
 def served(ref: str, at: Workspace, make: MakeEngine | None = None, answers: int | None = None) -> Served:
@@ -54,33 +88,37 @@ def served(ref: str, at: Workspace, make: MakeEngine | None = None, answers: int
     return _tuned(version, plan, ref, at, make(version, open_base(plan.recipe.base, at.world)))
 
 
-def merged(at: Workspace, answers: int | None = None) -> MakeEngine:
-    """llama.cpp on the version merged with its base."""
+def merged(at: Workspace, answers: int | None = None, readers: int = READERS) -> MakeEngine:
+    """llama.cpp on the version merged with its base, in what so many `readers` at once are answered fastest in."""
     from llmops.planning.bases import base_gguf
     from llmops.registry.export import version_gguf
     from llmops.serving.llamahost import fastest
 
     def make(version: ModelVersion | None, base: Base) -> Engine:
         if version is None:
-            return _llamacpp(base_gguf(base, at.world, fastest()), base, answers)
-        weights = served_weights(version, at)
-        if weights != fastest():
+            return _llamacpp(base_gguf(base, at.world, fastest(readers)), base, answers)
+        weights, best = served_weights(version, at, readers), fastest(readers)
+        if weights != best:
             at.world.say(
-                f"{version.ref} is served in {weights}, as it was certified; this machine answers many readers faster "
-                f"in {fastest()}, which 'llmops certify {version.ref} --again' makes"
+                f"{version.ref} is served in {weights}, as it was certified; this machine answers {readers} readers "
+                f"faster in {best}, which 'llmops certify {version.ref} --as gguf-{best}' would allow"
             )
         return _llamacpp(version_gguf(at, version, base.folder, weights), base, answers)
 
     return make
 
 
-def served_weights(version: ModelVersion, at: Workspace) -> Weights:
-    """What an endpoint serves a version in: what it was certified in, else what this machine answers fastest in."""
+def served_weights(version: ModelVersion, at: Workspace, readers: int = READERS) -> Weights:
+    """What an endpoint serves a version in: what this machine answers fastest in, among what it was certified in.
+
+    Without a certificate, the fastest of all.
+    """
     from llmops.registry.export import certificate_of
     from llmops.serving.llamahost import fastest
 
-    certificate = certificate_of(at, version)
-    return certificate.weights if certificate else fastest()
+    best = fastest(readers)
+    first, wanted = certificate_of(at, version), certificate_of(at, version, best)
+    return best if first is None or (wanted is not None and not wanted.broken) else first.weights
 
 
 def _llamacpp(gguf: Path, base: Base, answers: int | None = None, adapters: Sequence[Path] = ()) -> LlamaCppEngine:
@@ -90,6 +128,28 @@ def _llamacpp(gguf: Path, base: Base, answers: int | None = None, adapters: Sequ
 
     room = answers or slots(base.shape, CONTEXT_TOKENS)
     return LlamaCppEngine(gguf, len(os.sched_getaffinity(0)), CONTEXT_TOKENS, room, adapters)
+
+
+def vllm_engine(at: Workspace) -> MakeEngine:
+    """vLLM on the version merged with its base, in bfloat16. Raises `RequestError` where there is no vLLM."""
+    from llmops.lm.memory import free_bytes
+    from llmops.registry.export import certificate_of, version_folder
+    from llmops.serving.vllm import VllmEngine, needed_python
+
+    python = needed_python()
+
+    def make(version: ModelVersion | None, base: Base) -> Engine:
+        folder = base.folder if version is None else version_folder(at, version, base.folder)
+        if version is not None and certificate_of(at, version, engine="vLLM") is None:
+            at.world.say(
+                f"nobody has looked whether {version.ref} is in vLLM what was trained: "
+                f"'llmops certify {version.ref} --engine vLLM' does"
+            )
+        at.world.say("loading vLLM, up to a minute")
+        gib = max(1, int(KEYS_SHARE * free_bytes() / 2**30))
+        return VllmEngine(folder, python, CONTEXT_TOKENS, VLLM_SLOTS, gib)
+
+    return make
 
 
 def transformers_engine(at: Workspace) -> MakeEngine:
@@ -120,7 +180,9 @@ def upstream_engine(upstream: Upstream) -> MakeEngine:
     return lambda version, base: UpstreamEngine(upstream, context_tokens=CONTEXT_TOKENS)
 
 
-def served_together(refs: Sequence[str], at: Workspace, make: MakeEngine | None = None) -> list[Served]:
+def served_together(
+    refs: Sequence[str], at: Workspace, make: MakeEngine | None = None, readers: int = READERS
+) -> list[Served]:
     """Several names served at once. LoRA versions of one base share an engine: its weights once, an adapter each.
 
     They share where they are served in the same weights (`served_weights`). Nothing is shared where `make` makes the
@@ -134,7 +196,7 @@ def served_together(refs: Sequence[str], at: Workspace, make: MakeEngine | None 
     groups: dict[tuple[str, Weights], list[str]] = {}
     for ref, version in versions.items():
         if make is None and _is_adapter(version, at):
-            groups.setdefault((version.base_sha256, served_weights(version, at)), []).append(ref)
+            groups.setdefault((version.base_sha256, served_weights(version, at, readers)), []).append(ref)
     found: dict[str, Served] = {}
     for (_, weights), group in groups.items():
         distinct = {versions[ref].ref: versions[ref] for ref in group}
@@ -145,6 +207,7 @@ def served_together(refs: Sequence[str], at: Workspace, make: MakeEngine | None 
         for number, version in enumerate(distinct.values()):
             for ref in (ref for ref in group if versions[ref].ref == version.ref):
                 found[ref] = _tuned(version, at.get(Plan, version.plan), ref, at, engine.adapter(number))
+    make = make or merged(at, readers=readers)
     return [found[ref] if ref in found else served(ref, at, make) for ref in refs]
 
 

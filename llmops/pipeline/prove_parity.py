@@ -97,7 +97,7 @@ def with_gguf(chain: Chain, name: str = "model.gguf") -> Chain:
 
     out = chain.tuned.parent / name
     write_gguf(chain.merged, out)
-    return replace(chain, gguf=out, engine_gguf=out)
+    return replace(chain, gguf=out, engine_reads=out)
 
 
 def rows(number: int) -> list[Row]:
@@ -170,7 +170,7 @@ def _rewrite_tokenizer(folder: Path, change: Callable[[Any], None]) -> None:
 
 
 def serve_base(chain: Chain, bare: Bare, folder: Path) -> Chain:
-    return replace(chain, engine_gguf=bare.folder.with_suffix(".gguf"))
+    return replace(chain, engine_reads=bare.folder.with_suffix(".gguf"))
 
 
 def double_alpha(chain: Chain, bare: Bare, folder: Path) -> Chain:

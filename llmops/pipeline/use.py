@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmops.core.calibration import Abstention
 from llmops.core.errors import RequestError
+from llmops.core.export import EngineName
 from llmops.core.health import HealthReport
 from llmops.core.outcome import EndpointCheck, SideBySide
 from llmops.core.plan import Plan
 from llmops.core.report import EvalReport
-from llmops.core.serving import Exchange, Feedback, Sampling
+from llmops.core.serving import READERS, Exchange, Feedback, Sampling
 from llmops.core.tasks import Classify, Continue, Task
 from llmops.core.version import ModelVersion
-from llmops.pipeline.engines import served, served_together, transformers_engine, upstream_engine
+from llmops.pipeline.engines import (
+    MakeEngine,
+    merged,
+    pick,
+    served,
+    served_together,
+    transformers_engine,
+    upstream_engine,
+    vllm_engine,
+)
 from llmops.pipeline.follow import Successor
 from llmops.pipeline.subjects import label_chances, numbers_said, subject_of
 from llmops.store.ledger import Ledger
@@ -30,7 +40,6 @@ if TYPE_CHECKING:
     from llmops.serving.session import ChatSession
     from llmops.serving.upstream import Upstream
 
-EngineName = Literal["llama.cpp", "transformers"]
 Door = Literal["chat", "classify"]
 
 
@@ -106,26 +115,26 @@ def serve(
     at: Workspace,
     settings: ServeSettings,
     token_at: Path | None = None,
-    engine: EngineName | Upstream = "llama.cpp",
+    engine: EngineName | Upstream | None = None,
+    readers: int = READERS,
 ) -> None:
     """Answer for these versions until Ctrl-C or SIGTERM. A promotion or a canary takes effect while it runs.
 
-    `engine` transformers is for inspection: what was trained, not merged and not quantised, one answer at a time. An
-    `Upstream` is another OpenAI-compatible server that holds the weights, such as vLLM.
+    `readers` is how many are expected to ask at once: engine and weights are chosen by that and by the machine, and the
+    reason is said. An `engine` that is named is taken. transformers is for inspection: what was trained, not merged and
+    not quantised, one answer at a time. An `Upstream` is another OpenAI-compatible server that holds the weights.
     """
-    from llmops.serving.llamahost import about
     from llmops.serving.serve import serve as answer
 
-    if engine == "llama.cpp":
-        make = None
-        at.world.say(about())
-    else:
-        make = transformers_engine(at) if engine == "transformers" else upstream_engine(engine)
-    answering = served_together(names, at, make)
+    if engine is None:
+        engine, why = pick(names, at, readers)
+        at.world.say(why)
+    make = _maker(engine, at)
+    answering = served_together(names, at, make, readers)
     opened = list(answering)
 
     def load(ref: str) -> Served:
-        opened.append(served(ref, at, make))
+        opened.append(served(ref, at, make or merged(at, readers=readers)))
         return opened[-1]
 
     try:
@@ -133,6 +142,15 @@ def serve(
     finally:
         for one in opened:
             one.engine.close()
+
+
+def _maker(engine: EngineName | Upstream, at: Workspace) -> MakeEngine | None:
+    """What makes the engine of a version; None for llama.cpp, on which versions of one base share their weights."""
+    if engine == "llama.cpp":
+        return None
+    if engine == "vLLM":
+        return vllm_engine(at)
+    return transformers_engine(at) if engine == "transformers" else upstream_engine(engine)
 
 
 def chat(ref: str, at: Workspace) -> ChatSession:

@@ -11,13 +11,13 @@ from typing import NamedTuple
 from llmops.core.certificate import Certificate, StageName
 from llmops.core.dataset import Message
 from llmops.core.errors import RequestError
-from llmops.core.export import HOLDS, Export, ExportForm, Weights
+from llmops.core.export import HOLDS, EngineName, Export, ExportForm, Weights
 from llmops.core.version import ModelVersion
 from llmops.registry.register import CERTIFICATE, EXPORTS, verify
 from llmops.store.files import building, read_json, sha256_file, sha256_folder, stored, write_json
 from llmops.store.workspace import Workspace
 
-MODELFILE = "Modelfile"
+MODELFILE, MERGED = "Modelfile", "merged"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -42,6 +42,19 @@ def version_gguf(workspace: Workspace, version: ModelVersion, base: Path, weight
         path.parent.mkdir(exist_ok=True)
         _convert(base, folder, path, weights)
     return path
+
+
+def version_folder(workspace: Workspace, version: ModelVersion, base: Path) -> Path:
+    """The version merged with its base (a folder) as safetensors. Raises `LlmopsError` where its files were changed."""
+    from llmops.lm.adapters import merge
+
+    verify(workspace, version)
+    folder = workspace.version_folder(version.ref) / EXPORTS / MERGED
+    if not folder.exists():
+        workspace.world.say(f"merging {version.ref} with its base, once")
+        with building(folder) as draft:
+            merge(base, workspace.version_folder(version.ref), draft)
+    return folder
 
 
 def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) -> Export:
@@ -79,15 +92,22 @@ def export(workspace: Workspace, source: Source, form: ExportForm, out: Path) ->
     return made
 
 
-def certificate_file(workspace: Workspace, version: ModelVersion, weights: Weights | None = None) -> Path:
-    """Where the certificate of a version is kept: of what is served beside its files, of other `weights` by theirs."""
+def certificate_file(
+    workspace: Workspace, version: ModelVersion, weights: Weights | None = None, engine: EngineName = "llama.cpp"
+) -> Path:
+    """Where a certificate is kept: what promotion asks for beside the version's files, others by what they are of."""
     folder = workspace.version_folder(version.ref)
+    if engine != "llama.cpp":
+        return folder / EXPORTS / f"certificate-{engine}.json"
     return folder / EXPORTS / f"certificate-{weights}.json" if weights else folder / CERTIFICATE
 
 
-def certificate_of(workspace: Workspace, version: ModelVersion, weights: Weights | None = None) -> Certificate | None:
+def certificate_of(
+    workspace: Workspace, version: ModelVersion, weights: Weights | None = None, engine: EngineName = "llama.cpp"
+) -> Certificate | None:
     """The parity certificate of a version as it is served, or with these weights; None where none was made."""
-    for kept in (certificate_file(workspace, version), certificate_file(workspace, version, weights)):
+    first = certificate_file(workspace, version, None, engine)
+    for kept in (first, certificate_file(workspace, version, weights, engine)):
         found = stored(Certificate, read_json(kept), kept) if kept.exists() else None
         if found is not None and weights in (None, found.weights):
             return found

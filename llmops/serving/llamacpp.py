@@ -102,7 +102,17 @@ class LlamaCppEngine:
         weights = [found.get(option, 0.0) for option in options]
         return [weight / sum(weights) for weight in weights]
 
-    def complete(self, prompt: Prompt, sampling: Sampling, more: Json | None = None) -> Json:
+    def likeliest(self, ids: Sequence[int], number: int) -> list[tuple[int, float]]:
+        # What is drawn does not matter here, and a drawn half of a character would hold the whole answer back: a plain
+        # letter is forced. The log-probabilities are those before any such thing.
+        more = {"n_probs": number, "logit_bias": [[self._fillers[0], 1000.0]]}
+        answer = self._complete(Prompt(tuple(ids), ""), Sampling(max_tokens=1), more)
+        return [(one["id"], one["logprob"]) for one in answer["completion_probabilities"][0]["top_logprobs"]]
+
+    def answer_ids(self, ids: Sequence[int], sampling: Sampling) -> list[int]:
+        return list(self._complete(Prompt(tuple(ids), ""), sampling)["tokens"])
+
+    def _complete(self, prompt: Prompt, sampling: Sampling, more: Json | None = None) -> Json:
         """llmops' own question: the whole answer as llama.cpp says it, in one piece; `more` goes into the request.
 
         Blocks; raises as `stream` does.

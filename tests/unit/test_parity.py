@@ -36,7 +36,7 @@ from llmops.registry.export import certificate_file
 from llmops.serving import llamahost
 from llmops.store.files import sha256_file
 from llmops.store.workspace import Workspace
-from tests.unit.tiny_life import made_up_rows, tiny_recipe, write_csv
+from tests.unit.tiny_life import made_up_rows, tiny_recipe, tiny_version, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
 def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, ModelVersion, Path]:
     """A workspace with a trained version of two labels in it, and the base."""
     folder = tmp_path_factory.mktemp("lived")
-    at = Workspace.find(folder / "work", Surroundings(), environ={})
-    recipe = tiny_recipe(write_toy(folder / "base", "llama"), write_csv(folder / "rows.csv", made_up_rows(60)))
-    run = pipeline.train(pipeline.plan(recipe, pipeline.prepare(recipe, at), at), at)
-    return at, pipeline.register(pipeline.evaluate(run.id, at).id, at), folder / "base"
+    return *tiny_version(folder), folder / "base"
 
 
 def check(value: float, limit: float, at_least: bool = False) -> Check:
@@ -145,7 +142,7 @@ def test_a_version_is_served_in_what_it_was_certified_in_wherever_it_goes(
     monkeypatch.setattr(engines, "_llamacpp", lambda gguf, *_: opened.append(gguf))
     base = open_base(at.get(Plan, version.plan).recipe.base, at.world)
     for fast, again in (("q8_0", True), ("bf16", False), ("bf16", True), ("q8_0", False)):
-        monkeypatch.setattr(llamahost, "fastest", lambda fast=fast: fast)
+        monkeypatch.setattr(llamahost, "fastest", lambda _=0, fast=fast: fast)
         made = pipeline.certify(version.ref, at, again)
         assert made.broken is None, made.because
         said.clear()
@@ -172,7 +169,7 @@ def test_a_file_of_fewer_bits_than_it_says_and_one_without_its_adapter_are_found
     plain = tmp_path / "plain.gguf"
     ours.write_gguf(bare.folder, plain, "q4_0")
     with parity.bare_forms(bare.folder, plain, "base", 1, "q4_0") as four_bits:
-        without = replace(right, gguf=coarse, engine_gguf=plain, weights="q4_0")
+        without = replace(right, gguf=coarse, engine_reads=plain, weights="q4_0")
         found = parity.examine(without, four_bits, prove_parity.rows(8), tmp_path, at)
     assert found.broken is not None and found.broken.name == "served"  # so what is converted passed
 

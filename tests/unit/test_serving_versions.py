@@ -69,7 +69,7 @@ def test_two_versions_on_one_base_share_an_engine_and_only_one_is_production(bot
 
 
 def test_versions_that_are_served_in_other_weights_share_nothing(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "served_weights", lambda version, _: "q8_0" if version.number == 1 else "f16")
+    monkeypatch.setattr(engines, "served_weights", lambda version, *_: "q8_0" if version.number == 1 else "f16")
     apart = served_together(["tiny:1", "tiny:2"], life.at)
     assert all(isinstance(one.engine, LlamaCppEngine) for one in apart)
     for one in apart:

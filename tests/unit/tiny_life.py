@@ -5,10 +5,15 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from llmops import pipeline
+from llmops.core.context import Surroundings
 from llmops.core.method import LoRA, Training
 from llmops.core.recipe import Evaluation, Recipe
 from llmops.core.sources import Data, Labelled, Source
 from llmops.core.tasks import Classify
+from llmops.core.version import ModelVersion
+from llmops.lm.toy_models import write_toy
+from llmops.store.workspace import Workspace
 
 GOOD = ("lovely", "bright", "kind", "splendid", "warm")
 BAD = ("dull", "rude", "broken", "cold", "awful")
@@ -44,3 +49,11 @@ def tiny_recipe(base: Path, csv: Path, epochs: float = 2, name: str = "tiny") ->
         training=Training(epochs=epochs, batch_rows=8, learning_rate=0.01),
         evaluation=Evaluation(slices=("place",)),
     )
+
+
+def tiny_version(folder: Path) -> tuple[Workspace, ModelVersion]:
+    """A workspace with a trained version of two labels in it; its base is `folder`/base."""
+    at = Workspace.find(folder / "work", Surroundings(), environ={})
+    recipe = tiny_recipe(write_toy(folder / "base", "llama"), write_csv(folder / "rows.csv", made_up_rows(60)))
+    run = pipeline.train(pipeline.plan(recipe, pipeline.prepare(recipe, at), at), at)
+    return at, pipeline.register(pipeline.evaluate(run.id, at).id, at)
