@@ -12,17 +12,18 @@ import json
 import math
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, get_args
 
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Sampling
@@ -31,8 +32,13 @@ from llmops.serving.engine import Ended, Piece, Plain, Prompt, TokenChance
 Json = dict[str, Any]
 VLLM = "LLMOPS_VLLM"
 HOST = Path(__file__).with_name("vllm_host.py")
+# One process: `vllm_host` reaches into it.
+NEEDED = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 LOAD_S, CLOSE_S = 600, 10
+# Of whose chances vLLM tells in one answer, at most.
+MOST_OPTIONS = 128
 SAID_LETTERS = 300
+ENDED = (None, *get_args(Ended))
 
 
 class Ear(NamedTuple):
@@ -92,38 +98,44 @@ class VllmEngine(Plain):
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**_settings(gib), **os.environ},
+            env={**_settings(gib), **os.environ, **NEEDED},
             # In a session of its own: Ctrl-C is for the gateway, which drains first.
             start_new_session=True,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._to, out = self._process.stdin, self._process.stdout
-        late = threading.Timer(LOAD_S, self._process.kill)
-        late.start()
         try:
-            ready = out.readline()
-        finally:
-            late.cancel()
-        if not ready:
-            why = self._last_words()
+            with self._killed_after(LOAD_S):
+                ready = out.readline()
+            if not ready:
+                why = self._last_words()
+                raise LlmopsError(f"vLLM cannot load {folder.name}: {why}", f"See whether vLLM works in {python}.")
+        except BaseException:  # Ctrl-C too: it would go on loading, for nobody
+            self._kill()
             self.close()
-            raise LlmopsError(f"vLLM cannot load {folder.name}: {why}", f"See whether vLLM works in {python}.")
+            raise
         threading.Thread(target=self._hear, args=(out,), name="vllm", daemon=True).start()
 
     async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Piece]:
         tokens = 0
         async for said in self._parts(_question(prompt, sampling)):
             tokens += len(said["tokens"])
-            ended: Ended | None = ("length" if said["ended"] == "length" else "stop") if said["ended"] else None
-            yield Piece(said["text"], tokens, ended, _chances(said, prompt.likeliest))
+            yield Piece(said["text"], tokens, said["ended"], _chances(said, prompt))
 
     async def choose(self, ids: Sequence[int], options: Sequence[int]) -> list[float]:
+        parts = [options[at : at + MOST_OPTIONS] for at in range(0, len(options), MOST_OPTIONS)]
+        told = [nats for some in await asyncio.gather(*(self._nats(ids, part) for part in parts)) for nats in some]
+        most = max(told)
+        weights = [math.exp(nats - most) for nats in told]
+        total = sum(weights)
+        return [weight / total for weight in weights]
+
+    async def _nats(self, ids: Sequence[int], options: Sequence[int]) -> list[float]:
+        """The log-probability of each option as the next token."""
         question = _question(Prompt(tuple(ids), ""), Sampling(max_tokens=1))
         async for said in self._parts({**question, "options": list(options)}):
             told = {token: logprob for token, _, logprob in said["chances"][0]}
-            most = max(told[option] for option in options)
-            weights = [math.exp(told[option] - most) for option in options]
-            return [weight / sum(weights) for weight in weights]
+            return [told[option] for option in options]
         raise AssertionError("every answer has a part")
 
     def likeliest(self, ids: Sequence[int], number: int) -> list[tuple[int, float]]:
@@ -176,8 +188,9 @@ class VllmEngine(Plain):
 
     def _hear(self, lines: TextIO) -> None:
         """Pass on what each step added, until vLLM ends; then whoever waits is told so."""
-        for line in lines:
-            self._pass_on(json.loads(line))
+        with suppress(ValueError):  # it died in the middle of a line
+            for line in lines:
+                self._pass_on(json.loads(line))
         with self._lock:
             self._over = True
         gone = {"error": f"it ended: {self._last_words()}"}
@@ -201,26 +214,39 @@ class VllmEngine(Plain):
 
     def _last_words(self) -> str:
         """The end of what it said, if it said anything."""
-        path = Path(self._log.name)
-        said = path.read_text(errors="replace").split() if path.exists() else []
+        said: list[str] = []
+        with suppress(OSError):  # closed, and what it said with it
+            said = Path(self._log.name).read_text(errors="replace").split()
         return " ".join(said)[-SAID_LETTERS:] or "it said nothing"
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._to.close()
-        try:
-            self._process.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        # Where it does not read, whoever asks it something now holds the pipe until it is killed.
+        with self._killed_after(CLOSE_S):
+            with suppress(OSError):
+                self._to.close()
             self._process.wait()
         self._log.close()
 
+    @contextmanager
+    def _killed_after(self, seconds: float) -> Iterator[None]:
+        """It is killed where the block takes longer."""
+        late = threading.Timer(seconds, self._kill)
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()
+
+    def _kill(self) -> None:
+        """With all that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
 
 def _settings(gib: int) -> Mapping[str, str]:
-    """Of vLLM on a processor: one process, and all cores (left alone it keeps one of them for itself)."""
+    """Of vLLM on a processor: all cores (left alone it keeps one of them for itself)."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     return {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": cores,
         "VLLM_CPU_KVCACHE_SPACE": str(gib),
         # 18 s instead of 55 to load SmolLM2-135M again: what was compiled ahead of time cannot be read back.
@@ -253,16 +279,23 @@ def _put(heard: Iterable[tuple[Ear, Json]]) -> None:
 def _heard(said: Json) -> Json:
     if "error" in said:
         raise LlmopsError(f"vLLM refused the prompt: {said['error'][:300]}", "Shorten the prompt, or start it again.")
+    if said["ended"] not in ENDED:
+        raise LlmopsError(f"vLLM broke the answer off: {said['ended']}", "Ask again; if it happens again, restart.")
     return said
 
 
-def _chances(said: Json, likeliest: int | None) -> tuple[TokenChance, ...]:
-    """Of the tokens of a step, each with so many of the likeliest at its place. vLLM says the token's own first."""
-    if likeliest is None:
+def _chances(said: Json, prompt: Prompt) -> tuple[TokenChance, ...]:
+    """Of the tokens of a step, each with as many of the likeliest at its place as were asked for.
+
+    vLLM says the token's own first, and tells of the end token, which is no part of an answer.
+    """
+    if prompt.likeliest is None:
         return ()
     found = []
-    for place in said.get("chances", ()):
+    for token, place in zip(said["tokens"], said.get("chances", ()), strict=False):
+        if token in prompt.end_ids:
+            break
         told = [TokenChance(text, logprob, text.encode()) for _, text, logprob in place]
-        best = sorted(told, key=lambda one: -one.logprob)[:likeliest]
+        best = sorted(told, key=lambda one: -one.logprob)[: prompt.likeliest]
         found.append(TokenChance(told[0].text, told[0].logprob, told[0].raw, tuple(best)))
     return tuple(found)

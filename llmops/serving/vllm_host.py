@@ -3,7 +3,7 @@
 It needs vLLM and the standard library, nothing of llmops. `python vllm_host.py MODEL CONTEXT_TOKENS SLOTS` says
 `{"ready": true}` once it answers. A line in is a question, `{"ask": ID, "ids": [...], ...}`, or the end of one,
 `{"leave": ID}`; a line out is what one step added to each answer, `{"ID": {"text", "tokens", "ended", "chances"}}`, or
-`{"ID": {"error": WHY}}`. It ends with its input, and says everything else on its standard error.
+`{"ID": {"error": WHY}}`. It ends with its input, whatever it is at, and says everything else on its standard error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -22,14 +23,14 @@ MOST_TOLD = 64
 SHARP = 16  # logits of a place that are worked out in float32
 
 
-def lines_in() -> queue.SimpleQueue[str | None]:
-    """The lines of the standard input as they come, and None behind the last."""
-    found: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+def lines_in() -> queue.SimpleQueue[str]:
+    """The lines of the standard input as they come. Behind the last one this process ends."""
+    found: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
         for line in sys.stdin:
             found.put(line)
-        found.put(None)
+        os._exit(0)  # vLLM's own end waits for what nobody reads any more, and loading takes a minute
 
     threading.Thread(target=read, daemon=True).start()
     return found
@@ -48,6 +49,7 @@ def open_engine(model: str, context_tokens: int, slots: int) -> Any:
         structured_outputs_config={"backend": "guidance"},
         disable_log_stats=True,
     )
+    mix(import_module("vllm.v1.sample.sampler").Sampler)
     engine = import_module("vllm.v1.engine.llm_engine").LLMEngine.from_engine_args(asked)
     engine.apply_model(sharpen)
     return engine
@@ -59,10 +61,13 @@ def sharpen(model: Any) -> None:
     In bfloat16 logits near 32 have steps of a quarter: of equal ones the first word of the vocabulary would be said.
     Left as they are where the head is no plain product of the last states with rows that can be read.
     """
-    head, asked, rough = getattr(model, "lm_head", None), model.logits_processor, model.compute_logits
+    head, asked = getattr(model, "lm_head", None), getattr(model, "logits_processor", None)
     rows_VH = getattr(head, "weight", None)
-    if rows_VH is None or rows_VH.ndim != 2 or asked.soft_cap or asked.scale != 1.0:
+    if asked is None or asked.soft_cap or asked.scale != 1.0:
         return
+    if rows_VH is None or rows_VH.ndim != 2 or getattr(head, "bias", None) is not None:
+        return
+    rough = model.compute_logits
 
     def compute_logits(states_BH: Any) -> Any:
         logits_BV = rough(states_BH)
@@ -74,6 +79,23 @@ def sharpen(model: Any) -> None:
         return logits_BV.scatter_(1, best_BK, sharp_BK1[:, :, 0])
 
     model.compute_logits = compute_logits
+
+
+def mix(sampler: Any) -> None:
+    """Let who names options and who is told the likeliest be answered in one step, from here on.
+
+    vLLM 0.32 tells nobody the likeliest in a step in which anybody named options: so there all others name theirs.
+    """
+    rough = sampler.gather_specific_token_logprobs
+
+    def gather_specific_token_logprobs(self: Any, nats_BV: Any, named: dict[int, list[int]], sampled_B: Any) -> Any:
+        others = [row for row in range(len(nats_BV)) if row not in named]
+        if named and others:
+            best = nats_BV[others].topk(MOST_TOLD).indices.tolist()
+            named = {**named, **dict(zip(others, best, strict=True))}
+        return rough(self, nats_BV, named, sampled_B)
+
+    sampler.gather_specific_token_logprobs = gather_specific_token_logprobs
 
 
 def sampling(asked: Json) -> Any:
@@ -105,7 +127,7 @@ def said(output: Any) -> Json:
     return found
 
 
-def waiting(lines: queue.SimpleQueue[str | None], busy: bool) -> Iterator[str | None]:
+def waiting(lines: queue.SimpleQueue[str], busy: bool) -> Iterator[str]:
     """The lines that have come; where there is nothing else to do, at least one."""
     if not busy:
         yield lines.get()
@@ -129,8 +151,6 @@ def main() -> None:
     tell({"ready": True})
     while True:
         for line in waiting(lines, engine.has_unfinished_requests()):
-            if line is None:
-                os._exit(0)  # vLLM's own end waits for what nobody reads any more
             asked = json.loads(line)
             if "leave" in asked:
                 engine.abort_request([asked["leave"]])
@@ -145,4 +165,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # whoever waits hears of it once this process is gone, and threads of vLLM may go on

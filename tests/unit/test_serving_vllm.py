@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
+import signal
+import subprocess
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from llmops import pipeline
-from llmops.core.certificate import Check
 from llmops.core.dataset import Message
 from llmops.core.errors import LlmopsError, RequestError
-from llmops.core.export import EngineName, Weights
 from llmops.core.serving import Sampling
-from llmops.core.version import ModelVersion
 from llmops.lm.model import LocalModel
-from llmops.pipeline import engines
-from llmops.registry.export import certificate_file
-from llmops.serving import llamahost, vllm
+from llmops.serving import vllm, vllm_host
 from llmops.serving.constraint import Constraint, json_fault, json_grammar
 from llmops.serving.engine import Engine, Piece, Prompt
 from llmops.serving.vllm import VLLM, VllmEngine, needed_python, vllm_python
-from llmops.store.files import write_json
-from llmops.store.workspace import Workspace
-from tests.unit.tiny_life import tiny_version
+from tests.unit.fake_vllm import stand_in
 from tests.unit.tiny_model import tiny_llama
 
-FAKE = Path(__file__).with_name("fake_vllm.py")
 REAL = vllm_python()
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A python that has the stand-in for vLLM."""
-    path = tmp_path_factory.mktemp("python") / "python"
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
-    path.chmod(0o755)
-    return path
+    return stand_in(tmp_path_factory.mktemp("python"))
 
 
 @pytest.fixture(scope="module")
@@ -197,65 +189,150 @@ def test_what_cannot_be_loaded_and_what_is_not_there_say_so(
         needed_python()
 
 
-@pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, ModelVersion]:
-    return tiny_version(tmp_path_factory.mktemp("life"))
+def stub(folder: Path, script: str) -> Path:
+    """A program in the place of vLLM's python."""
+    path = folder / "stub"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
 
 
-def test_readers_and_machine_choose_the_engine_and_its_weights(
-    lived: tuple[Workspace, ModelVersion], python: Path, monkeypatch: pytest.MonkeyPatch
+READY = """echo '{"ready": true}'"""
+
+
+def test_a_vllm_that_dies_in_the_middle_of_a_line_leaves_nobody_waiting(tmp_path: Path) -> None:
+    torn = stub(tmp_path, READY + """; read line; printf '{"0": {"te'""")
+    engine = VllmEngine(tmp_path, torn, 64, 1)
+    try:
+        with pytest.raises(LlmopsError, match="it ended"):
+            asyncio.run(asyncio.wait_for(pieces(engine, Prompt((1, 2), ""), Sampling()), 10))
+    finally:
+        engine.close()
+
+
+def test_a_vllm_that_cannot_even_end_leaves_nobody_waiting(
+    folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at, version = lived
-    monkeypatch.setattr(vllm, "find_spec", lambda _: None)
-    monkeypatch.delenv(VLLM, raising=False)
-    few, many = engines.MANY - 1, engines.MANY
-
-    def picked(names: Sequence[str], readers: int) -> EngineName:
-        name, why = engines.pick(names, at, readers)
-        assert name in why
-        return name
-
-    assert picked(["smollm2-135m-q4"], many) == "llama.cpp" and VLLM in engines.pick(["smollm2-135m-q4"], at, many)[1]
-    monkeypatch.setenv(VLLM, str(python))
-    assert picked(["smollm2-135m-q4"], many) == "vLLM"
-    assert picked(["smollm2-135m-q4"], few) == "llama.cpp"
-    assert picked(["smollm2-135m-q4", version.ref], many) == "llama.cpp"
-    assert picked([version.ref], many) == "llama.cpp" and "certif" in engines.pick([version.ref], at, many)[1]
-    made = pipeline.certify(version.ref, at, engine="vLLM")
-    assert made.broken is None, made.because
-    assert [stage.name for stage in made.stages] == ["merged", "served"] and made.engine == "vLLM"
-    assert picked([version.ref], many) == "vLLM"
-    served = engines.served(version.ref, at, engines.vllm_engine(at))
-    assert isinstance(served.engine, VllmEngine) and served.labels is not None
-    served.engine.close()
-
-    monkeypatch.setenv("FAKE_VLLM_FAULT", "halved")
-    broken = pipeline.certify(version.ref, at, again=True, engine="vLLM")
-    assert broken.broken is not None and broken.broken.name == "served", broken.because
-    assert picked([version.ref], many) == "llama.cpp" and "breaks where" in engines.pick([version.ref], at, many)[1]
+    monkeypatch.setenv("FAKE_VLLM_FAULT", "lingers")
+    engine = VllmEngine(folder, python, 64, 1)
+    try:
+        with pytest.raises(LlmopsError, match="the step failed"):
+            asyncio.run(asyncio.wait_for(pieces(engine, Prompt((1, 2), ""), Sampling()), 20))
+    finally:
+        engine.close()
 
 
-def test_a_lone_reader_has_smaller_weights_where_they_are_certified(
-    lived: tuple[Workspace, ModelVersion], monkeypatch: pytest.MonkeyPatch
+def test_who_is_interrupted_while_it_loads_leaves_no_process_behind(tmp_path: Path) -> None:
+    slow = stub(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
+
+    def interrupt() -> None:
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        VllmEngine(tmp_path, slow, 64, 1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_it_is_closed_though_it_hears_nothing_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "CLOSE_S", 0.3)
+    engine = VllmEngine(tmp_path, stub(tmp_path, READY + "; exec sleep 60"), 64, 1)
+    refused: list[LlmopsError] = []
+
+    def ask() -> None:
+        try:
+            engine.answer_ids(range(200_000), Sampling())  # more than a pipe holds
+        except LlmopsError as error:
+            refused.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    time.sleep(0.3)
+    closing = threading.Thread(target=engine.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    asking.join(10)
+    assert not closing.is_alive() and len(refused) == 1
+    engine.close()
+
+
+def test_it_stops_loading_where_who_started_it_is_gone(folder: Path, python: Path) -> None:
+    command = [str(python), "-I", str(vllm.HOST), str(folder), "64", "1"]
+    host = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "FAKE_VLLM_FAULT": "slow"})
+    assert host.stdin is not None
+    host.stdin.close()
+    try:
+        assert host.wait(30) == 0
+    finally:
+        host.kill()
+
+
+def test_an_answer_that_vllm_ends_in_error_is_no_answer(
+    folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at, version = lived
-    first = pipeline.certify(version.ref, at)
-    monkeypatch.setattr(llamahost, "native_server", lambda: Path("/llama-server"))
-    monkeypatch.setattr(llamahost, "_processor", lambda: [llamahost.PAIRS])
-    assert [llamahost.fastest(readers) for readers in (1, 2, 3, 64)] == ["q8_0", "q8_0", "bf16", "bf16"]
+    monkeypatch.setenv("FAKE_VLLM_FAULT", "errs")
+    engine = VllmEngine(folder, python, 256, 4)
+    try:
+        with pytest.raises(LlmopsError, match="error"):
+            asyncio.run(pieces(engine, Prompt((13, 14), ""), Sampling(max_tokens=9)))
+        assert engine.answer_ids([14, 13], Sampling(max_tokens=2))
+    finally:
+        engine.close()
 
-    def kept(weights: Weights, passes: bool) -> None:
-        broken = first.stages[0].replace(checks=(Check(name="x", value=1.0, limit=0.0),))
-        stages = first.stages if passes else (broken, *first.stages[1:])
-        write_json(certificate_file(at, version, weights), first.replace(weights=weights, stages=stages).to_json())
 
-    write_json(certificate_file(at, version), first.replace(weights="bf16").to_json())
-    assert engines.served_weights(version, at, 1) == "bf16"
-    kept("q8_0", passes=False)
-    assert engines.served_weights(version, at, 1) == "bf16"
-    kept("q8_0", passes=True)
-    assert engines.served_weights(version, at, 1) == "q8_0"
-    assert engines.served_weights(version, at, 8) == "bf16"
+def test_more_options_than_vllm_takes_are_asked_in_parts(engine: VllmEngine, model: LocalModel) -> None:
+    asked, options = prompt(model, "the cat"), list(range(3, 303))
+    with torch.no_grad():
+        logits_V = model.weights(torch.tensor([asked.ids])).logits[0, -1].float()
+    found = asyncio.run(engine.choose(asked.ids, options))
+    assert found == pytest.approx(torch.softmax(logits_V[options], -1).tolist(), abs=0.05)
+    assert sum(found) == pytest.approx(1)
+
+
+def test_who_chooses_and_who_is_told_the_likeliest_are_answered_in_one_step(
+    engine: VllmEngine, model: LocalModel
+) -> None:
+    asked = prompt(model, "the cat", likeliest=3)
+
+    async def both() -> tuple[list[Piece], list[list[float]]]:
+        told = asyncio.create_task(pieces(engine, asked, Sampling(max_tokens=20)))
+        chosen = [await engine.choose(prompt(model, f"a dog {number}").ids, [30, 4]) for number in range(5)]
+        return await told, chosen
+
+    alone = asyncio.run(pieces(engine, asked, Sampling(max_tokens=20)))
+    beside, _ = asyncio.run(both())
+    for one, other in zip(alone, beside, strict=True):
+        for first, second in zip(one.chances, other.chances, strict=True):
+            assert first.logprob == pytest.approx(second.logprob, abs=0.1)
+            nats = [[chance.logprob for chance in said.likeliest] for said in (first, second)]
+            assert nats[1] == pytest.approx(nats[0], abs=0.1)
+
+
+def test_the_end_of_an_answer_is_no_token_of_it(engine: VllmEngine, model: LocalModel) -> None:
+    asked = prompt(model, "the cat", likeliest=2)
+    first = engine.answer_ids(asked.ids, Sampling(max_tokens=1))
+    said = asyncio.run(pieces(engine, replace(asked, end_ids=frozenset(first)), Sampling(max_tokens=4)))
+    assert [(piece.text, piece.finish, piece.chances) for piece in said] == [("", "stop", ())]
+
+
+def test_a_head_with_more_than_rows_is_left_alone() -> None:
+    plain = {"weight": torch.zeros(4, 2), "bias": None}
+    whole = SimpleNamespace(soft_cap=None, scale=1.0)
+    for head, processor, sharp in (
+        (SimpleNamespace(**plain), whole, True),
+        (SimpleNamespace(**{**plain, "bias": torch.ones(4)}), whole, False),
+        (SimpleNamespace(**plain), SimpleNamespace(soft_cap=30.0, scale=1.0), False),
+        (None, None, False),
+    ):
+        rough = lambda states: states  # noqa: E731
+        model = SimpleNamespace(compute_logits=rough, lm_head=head, logits_processor=processor)
+        if processor is None:
+            model = SimpleNamespace(compute_logits=rough)
+        vllm_host.sharpen(model)
+        assert (model.compute_logits is not rough) == sharp
 
 
 @pytest.mark.skipif(REAL is None, reason=f"there is no vLLM here; {VLLM} may name the python that has it")
@@ -267,6 +344,9 @@ def test_vllm_itself_says_what_the_model_says(tmp_path: Path) -> None:
     try:
         test_it_says_what_the_model_says_alone_and_beside_others(engine, model)
         test_its_chances_are_those_of_the_model(engine, model)
+        test_more_options_than_vllm_takes_are_asked_in_parts(engine, model)
+        test_who_chooses_and_who_is_told_the_likeliest_are_answered_in_one_step(engine, model)
+        test_the_end_of_an_answer_is_no_token_of_it(engine, model)
         schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
         held = Constraint(json_grammar(schema), {}, json_fault(schema))
         asked = replace(prompt(model, "the cat"), constraint=held)
