@@ -42,6 +42,8 @@ def certify(
     session.show(found)
     if found.broken:
         mend = "nothing may be promoted on it; mend that stage, then certify --again"
+        if engine is CertifiedEngine.vllm:
+            mend = "'serve' answers with llama.cpp instead; mend that stage, then certify --engine vLLM --again"
         raise llmops.Refusal(found.because, mend if weights is None else "export it --as gguf-f16, or in other bits")
 
 

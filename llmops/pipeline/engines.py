@@ -44,10 +44,12 @@ def pick(names: Sequence[str], at: Workspace, readers: int) -> tuple[EngineName,
 
     if readers < MANY or len(names) > 1:
         return "llama.cpp", about(readers)
+    version = None if names[0] in BASES else resolve(at, names[0])
+    if version is not None and version.kind != "tuned":  # which neither answers for
+        return "llama.cpp", about(readers)
     if vllm_python() is None:
         return "llama.cpp", f"{about(readers)}; vLLM, which {VLLM} may name the python of, answers {readers} faster"
-    version = None if names[0] in BASES else resolve(at, names[0])
-    if version is not None and version.kind == "tuned":
+    if version is not None:
         made = certificate_of(at, version, engine="vLLM")
         if made is None or made.broken:
             why = made.because if made else f"no certificate says that {version.ref} is there what was trained"
@@ -140,11 +142,14 @@ def vllm_engine(at: Workspace) -> MakeEngine:
 
     def make(version: ModelVersion | None, base: Base) -> Engine:
         folder = base.folder if version is None else version_folder(at, version, base.folder)
-        if version is not None and certificate_of(at, version, engine="vLLM") is None:
+        made = None if version is None else certificate_of(at, version, engine="vLLM")
+        if version is not None and made is None:
             at.world.say(
                 f"nobody has looked whether {version.ref} is in vLLM what was trained: "
                 f"'llmops certify {version.ref} --engine vLLM' does"
             )
+        if made is not None and made.broken:
+            at.world.say(f"in vLLM it is not what was trained: {made.because}")
         at.world.say("loading vLLM, up to a minute")
         gib = max(1, int(KEYS_SHARE * free_bytes() / 2**30))
         return VllmEngine(folder, python, CONTEXT_TOKENS, VLLM_SLOTS, gib)

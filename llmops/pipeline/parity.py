@@ -19,6 +19,7 @@ from llmops.core.method import PromptTuning
 from llmops.core.plan import Plan
 from llmops.core.serving import Sampling
 from llmops.core.value import digest
+from llmops.core.version import ModelVersion
 from llmops.store.files import building, sha256_file, sha256_folder, write_json
 from llmops.store.workspace import Workspace
 
@@ -84,14 +85,13 @@ def certify(
     from llmops.registry.names import resolve
     from llmops.serving.llamahost import fastest
 
+    _refuse_impossible(engine, weights)
     version = resolve(at, ref)
     plan, folder = at.get(Plan, version.plan), at.version_folder(version.ref)
     made = certificate_of(at, version, weights, engine)
     if made is not None and not again:
         return made
-    if version.kind != "tuned" or isinstance(plan.recipe.method, PromptTuning):
-        what = "a cheap row" if version.kind != "tuned" else "a tuned prompt"
-        raise RequestError(f"{version.ref} is {what}: it has no other form", "certify a version with tuned weights")
+    _refuse_formless(version, plan, engine)
     base = open_base(plan.recipe.base, at.world)
     first = certificate_of(at, version)
     kept = certificate_file(
@@ -125,6 +125,23 @@ def certify(
     write_json(kept, found.to_json())
     write_card(at, version)
     return found
+
+
+def _refuse_impossible(engine: EngineName, weights: Weights | None) -> None:
+    if engine == "transformers":
+        raise RequestError("transformers serves the adapter itself, in no other form", "certify llama.cpp or vLLM")
+    if engine == "vLLM" and weights is not None:
+        raise RequestError("vLLM reads the merged weights, and no GGUF file", "leave the form out, or take llama.cpp")
+
+
+def _refuse_formless(version: ModelVersion, plan: Plan, engine: EngineName) -> None:
+    from llmops.serving.vllm import needed_python
+
+    if version.kind != "tuned" or isinstance(plan.recipe.method, PromptTuning):
+        what = "a cheap row" if version.kind != "tuned" else "a tuned prompt"
+        raise RequestError(f"{version.ref} is {what}: it has no other form", "certify a version with tuned weights")
+    if engine == "vLLM":
+        needed_python()  # missed before anything is merged
 
 
 def merge_into(out: Path, base: Path, tuned: Path) -> Path:

@@ -126,15 +126,16 @@ def serve(
     """
     from llmops.serving.serve import serve as answer
 
+    named, make = engine is not None, None if engine is None else _maker(engine, at)
     if engine is None:
-        engine, why = pick(names, at, readers)
-        at.world.say(why)
-    make = _maker(engine, at)
+        engine, make = _picked(names, at, readers)
     answering = served_together(names, at, make, readers)
     opened = list(answering)
 
     def load(ref: str) -> Served:
-        opened.append(served(ref, at, make or merged(at, readers=readers)))
+        # Who takes over has a certificate of its own, or none.
+        then = make if named or engine != "vLLM" else _picked([ref], at, readers)[1]
+        opened.append(served(ref, at, then or merged(at, readers=readers)))
         return opened[-1]
 
     try:
@@ -142,6 +143,13 @@ def serve(
     finally:
         for one in opened:
             one.engine.close()
+
+
+def _picked(names: Sequence[str], at: Workspace, readers: int) -> tuple[EngineName, MakeEngine | None]:
+    """The engine for these names and this machine, the reason said aloud, and what makes it."""
+    engine, why = pick(names, at, readers)
+    at.world.say(why)
+    return engine, _maker(engine, at)
 
 
 def _maker(engine: EngineName | Upstream, at: Workspace) -> MakeEngine | None:
