@@ -33,8 +33,8 @@ MakeEngine = Callable[["ModelVersion | None", "Base"], "Engine"]
 def pick(names: Sequence[str], at: Workspace, readers: int) -> tuple[EngineName, str]:
     """Which engine so many readers at once are answered fastest by on this machine, and why.
 
-    SmolLM2-135M on two cores, tokens a second behind the gateway: vLLM MEASURED_V, llama.cpp MEASURED_L at 1, 8, 32
-    and 64 readers. vLLM computes in bfloat16 and takes up to a minute to load, so it is for many.
+    SmolLM2-135M on two cores, tokens a second behind the gateway: at 32 readers vLLM 361, llama.cpp in bf16 300; at 64
+    432 and some 370; at 8 the two are level. vLLM takes up to a minute to load.
     """
     from llmops.registry.export import certificate_of
     from llmops.registry.names import resolve
