@@ -193,7 +193,7 @@ class VllmEngine(Plain):
                 self._pass_on(json.loads(line))
         with self._lock:
             self._over = True
-        gone = {"error": f"it ended: {self._last_words()}"}
+        gone = {"error": self._last_words(), "gone": True}
         while self._asked:
             self._pass_on(dict.fromkeys(tuple(self._asked), gone))
 
@@ -277,8 +277,10 @@ def _put(heard: Iterable[tuple[Ear, Json]]) -> None:
 
 
 def _heard(said: Json) -> Json:
+    if "gone" in said:
+        raise LlmopsError(f"vLLM ended: {said['error']}", "Start the endpoint again.")
     if "error" in said:
-        raise LlmopsError(f"vLLM refused the prompt: {said['error'][:300]}", "Shorten the prompt, or start it again.")
+        raise LlmopsError(f"vLLM refused the prompt: {said['error'][:300]}", "Shorten the prompt.")
     if said["ended"] not in ENDED:
         raise LlmopsError(f"vLLM broke the answer off: {said['ended']}", "Ask again; if it happens again, restart.")
     return said
