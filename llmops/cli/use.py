@@ -103,7 +103,9 @@ class EngineOptions:
     ] = READERS
     engine: Annotated[
         EngineKind | None,
-        Option("--engine", help="Take this one. transformers answers slowly, with what was trained: to look at."),
+        Option(
+            "--engine", help="Left out: chosen for the readers. transformers is slow, and what was trained: to look at."
+        ),
     ] = None
     upstream: Annotated[
         str | None, Option("--upstream", metavar="URL", help="Another server that holds the weights, such as vLLM.")
@@ -147,9 +149,9 @@ def serve(
 ) -> None:
     """Serve versions on an OpenAI-compatible address, and print a curl line that works. Ctrl-C drains and ends it.
 
-    The machine and how many will ask at once decide on engine and weights, and it says why: llama.cpp, or vLLM for many
-    where LLMOPS_VLLM names its python. Several versions of one base share its weights. A promotion or a canary
-    ('llmops canary') takes effect while it runs; thumbs come in at POST /v1/feedback.
+    The machine and how many will ask at once decide on engine and weights, and it says why: llama.cpp,
+    or for many vLLM, where LLMOPS_VLLM names its python. Several versions of one base share its weights.
+    A promotion or a canary ('llmops canary') takes effect while it runs; thumbs come in at POST /v1/feedback.
 
     Example: llmops serve tone --port 8000
     """
