@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -286,7 +287,10 @@ def test_sums_that_differ_in_a_digit_stay() -> None:
 # Shingles and their Jaccard index, against the plain way
 
 
-letters = st.characters(codec="utf-8", max_codepoint=0x0DFF, exclude_categories=("Mn", "Mc"))
+# The plain way takes a combining mark for the end of a word, also the one that a folded "\u0390" comes apart into.
+letters = st.characters(codec="utf-8", max_codepoint=0x0DFF, exclude_categories=("Mn", "Mc")).filter(
+    lambda letter: not any(map(unicodedata.combining, letter.casefold()))
+)
 texts = st.lists(st.text(letters, max_size=30), min_size=1, max_size=8)
 
 

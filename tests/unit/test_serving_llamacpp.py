@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -108,6 +108,44 @@ def test_what_a_reader_is_sent_is_what_was_answered_whatever_its_bytes(
     assert [redact(text) for text in sent] == [one.answer for one in recorded]
     assert [redact(text) for text in questions] == [one.messages[0].content for one in recorded]
     assert any(ord(letter) > 127 for text in sent for letter in text)
+
+
+def test_a_lone_reader_costs_a_look_for_several_tokens_and_waits_for_neither_end() -> None:
+    """Events every 5 ms, then one every 80: read in bursts while they are quick, and the last four one by one."""
+    from llmops.serving.llamacpp import BREATH_S, NEAR_THE_END, paced
+
+    async def through(count: int, gap_s: float) -> tuple[list[int], list[float]]:
+        ready: asyncio.Queue[bytes] = asyncio.Queue()
+        made: list[float] = []
+
+        async def make() -> None:
+            for _ in range(count):
+                await asyncio.sleep(gap_s)
+                made.append(time.monotonic())
+                ready.put_nowait(b"data: {}\n")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            seen = 0
+            while seen < count:
+                some = [await ready.get()]
+                while not ready.empty():
+                    some.append(ready.get_nowait())
+                seen += len(some)
+                yield b"".join(some)
+
+        task = asyncio.create_task(make())
+        sizes, late = [], []
+        async for chunk in paced(chunks(), count):
+            sizes.append(chunk.count(b"data: "))
+            late.append(time.monotonic() - made[sum(sizes) - 1])
+        await task
+        return sizes, late
+
+    sizes, late = asyncio.run(through(40, 0.005))
+    assert sum(sizes) == 40 and sizes[0] == 1 and max(sizes) > 2 and len(sizes) < 30
+    assert sizes[-2:] == [1, 1] and late[0] < BREATH_S / 2 > late[-1]
+    slow, _ = asyncio.run(through(6, 0.08))
+    assert slow == [1] * 6 and NEAR_THE_END < 6
 
 
 def test_characters_split_over_events_and_line_separators_arrive_whole() -> None:

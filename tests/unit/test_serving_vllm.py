@@ -204,7 +204,7 @@ def test_a_vllm_that_dies_in_the_middle_of_a_line_leaves_nobody_waiting(tmp_path
     torn = stub(tmp_path, READY + """; read line; printf '{"0": {"te'""")
     engine = VllmEngine(tmp_path, torn, 64, 1)
     try:
-        with pytest.raises(LlmopsError, match="it ended"):
+        with pytest.raises(LlmopsError, match="vLLM ended"):
             asyncio.run(asyncio.wait_for(pieces(engine, Prompt((1, 2), ""), Sampling()), 10))
     finally:
         engine.close()
