@@ -52,11 +52,11 @@ def pick(names: Sequence[str], at: Workspace, readers: int) -> tuple[EngineName,
     if version is not None:
         made = certificate_of(at, version, engine="vLLM")
         if made is None or made.broken:
-            why = made.because if made else f"no certificate says that {version.ref} is there what was trained"
-            return (
-                "llama.cpp",
-                f"llama.cpp, though vLLM answers {readers} faster: {why} ('llmops certify --engine vLLM')",
+            how = (
+                f"nobody has looked whether it is there what was trained: 'llmops certify {version.ref} --engine vLLM'"
             )
+            why = made.because if made else how
+            return "llama.cpp", f"llama.cpp, though vLLM answers {readers} faster: {why}"
     return (
         "vLLM",
         f"vLLM, which answers {readers} readers at once faster than llama.cpp; it takes up to a minute to load",
@@ -135,13 +135,13 @@ def _llamacpp(gguf: Path, base: Base, answers: int | None = None, adapters: Sequ
 def vllm_engine(at: Workspace) -> MakeEngine:
     """vLLM on the version merged with its base, in bfloat16. Raises `RequestError` where there is no vLLM."""
     from llmops.lm.memory import free_bytes
-    from llmops.registry.export import certificate_of, version_folder
+    from llmops.registry.export import certificate_of, version_merged
     from llmops.serving.vllm import VllmEngine, needed_python
 
     python = needed_python()
 
     def make(version: ModelVersion | None, base: Base) -> Engine:
-        folder = base.folder if version is None else version_folder(at, version, base.folder)
+        folder = base.folder if version is None else version_merged(at, version, base.folder)
         made = None if version is None else certificate_of(at, version, engine="vLLM")
         if version is not None and made is None:
             at.world.say(

@@ -81,7 +81,7 @@ def certify(
     from llmops.lm.render import Renderer
     from llmops.planning.bases import base_gguf, open_base
     from llmops.registry.card import write_card
-    from llmops.registry.export import certificate_file, certificate_of, version_folder, version_gguf
+    from llmops.registry.export import certificate_file, certificate_of, version_gguf, version_merged
     from llmops.registry.names import resolve
     from llmops.serving.llamahost import fastest
 
@@ -101,7 +101,7 @@ def certify(
     with tempfile.TemporaryDirectory(prefix="llmops-parity-") as scratch:
         if engine == "vLLM":
             weights, gguf, bare_reads = "bf16", None, base.folder
-            merged = reads = version_folder(at, version, base.folder)
+            merged = reads = version_merged(at, version, base.folder)
         else:
             weights = weights or fastest()
             gguf = reads = version_gguf(at, version, base.folder, weights)

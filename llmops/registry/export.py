@@ -44,7 +44,7 @@ def version_gguf(workspace: Workspace, version: ModelVersion, base: Path, weight
     return path
 
 
-def version_folder(workspace: Workspace, version: ModelVersion, base: Path) -> Path:
+def version_merged(workspace: Workspace, version: ModelVersion, base: Path) -> Path:
     """The version merged with its base (a folder) as safetensors. Raises `LlmopsError` where its files were changed."""
     from llmops.lm.adapters import merge
 

@@ -75,8 +75,8 @@ def needed_python() -> Path:
 class VllmEngine(Plain):
     """vLLM on a folder of safetensors, in bfloat16, with continuous batching over `slots` answers.
 
-    Constraints go to it as the same grammar as to llama.cpp, through the same library (llguidance). Log-probabilities
-    are of logits in bfloat16, which near 32 have steps of a quarter.
+    Constraints go to it as the same grammar as to llama.cpp, through the same library (llguidance). The largest
+    logits of a place are worked out in float32 (`vllm_host.sharpen`), the others as vLLM rounds them.
     """
 
     constrains = True

@@ -34,7 +34,8 @@ from llmops.store.workspace import Workspace
 FOLDS = 5
 SHARE = 1 / FOLDS
 MEASURE = "reward_accuracy"
-# Chosen before the folds were looked at: for pairs what the recipe `chosen` has, for thumbs a rate of 5e-4, beside
+# Chosen before the folds were looked at: for pairs what the recipe `chosen` has (but room for the longest
+# row), for thumbs a rate of 5e-4, beside
 # which 2e-4 for three passes was tried (LOG.md).
 SETTINGS = {
     "thumbs": (KTO(beta=0.1), Training(epochs=1, max_tokens=2048, learning_rate=5e-4, batch_rows=8), 6000),
