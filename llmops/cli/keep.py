@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -14,13 +13,6 @@ from llmops.cli.session import FetchingSession, Session
 from llmops.core.export import HOLDS, known_form
 
 
-class CertifiedEngine(StrEnum):
-    """What answers at the served stage."""
-
-    llama = "llama.cpp"
-    vllm = "vLLM"
-
-
 def certify(
     version: Annotated[str, Argument(metavar="VERSION", help="A version with tuned weights: tone:2, tone@production.")],
     again: Annotated[bool, Option("--again", help="Make it anew where there is one.")] = False,
@@ -28,9 +20,9 @@ def certify(
         str | None, Option("--as", metavar="FORM", help="A gguf-... of 'export'. Left out: what is served.")
     ] = None,
     engine: Annotated[
-        CertifiedEngine,
+        Literal["llama.cpp", "vLLM"],
         Option("--engine", help="What serves it: llama.cpp, or vLLM, which 'serve' takes for many readers."),
-    ] = CertifiedEngine.llama,
+    ] = "llama.cpp",
     session: FetchingSession = FetchingSession(),
 ) -> None:
     """Is what is served what was trained? The same rows asked of the adapter, merged, converted and served weights.
@@ -38,11 +30,11 @@ def certify(
     Example: llmops certify tone:1
     """
     weights = HOLDS.get(known_form(form)) if form else None
-    found = llmops.certify(version, session.at, again, weights, engine.value)
+    found = llmops.certify(version, session.at, again, weights, engine)
     session.show(found)
     if found.broken:
         mend = "nothing may be promoted on it; mend that stage, then certify --again"
-        if engine is CertifiedEngine.vllm:
+        if engine == "vLLM":
             mend = "'serve' answers with llama.cpp instead; mend that stage, then certify --engine vLLM --again"
         raise llmops.Refusal(found.because, mend if weights is None else "export it --as gguf-f16, or in other bits")
 

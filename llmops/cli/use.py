@@ -7,7 +7,6 @@ import secrets
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,11 +15,11 @@ from typer import Argument, Option
 import llmops
 from llmops.cli.bundled import bundled, load_package
 from llmops.cli.session import Session
+from llmops.core.export import EngineName
 from llmops.core.serving import READERS
 
 if TYPE_CHECKING:
     from llmops.core.dataset import Message
-    from llmops.core.export import EngineName
     from llmops.serving.upstream import Upstream
 
 Name = Annotated[str, Argument(metavar="NAME", help="A model's name, tone:2, or tone@production.")]
@@ -85,14 +84,6 @@ def ask(session: Session) -> str:
     return sys.stdin.readline().strip()
 
 
-class EngineKind(StrEnum):
-    """What answers."""
-
-    llama = "llama.cpp"
-    vllm = "vLLM"
-    transformers = "transformers"
-
-
 @dataclass(frozen=True)
 class EngineOptions:
     """What stands behind the endpoint."""
@@ -102,7 +93,7 @@ class EngineOptions:
         Option("--readers", min=1, help="How many will ask at once: engine and weights are chosen for so many."),
     ] = READERS
     engine: Annotated[
-        EngineKind | None,
+        EngineName | None,
         Option(
             "--engine", help="Left out: chosen for the readers. transformers is slow, and what was trained: to look at."
         ),
@@ -123,7 +114,7 @@ class EngineOptions:
         from llmops.serving.upstream import Upstream
 
         if self.upstream is None:
-            return None if self.engine is None else self.engine.value
+            return self.engine
         if self.upstream_model is None:
             raise RequestError("an upstream calls its model by a name", "add --upstream-model NAME")
         url = self.upstream.rstrip("/").removesuffix("/v1")
