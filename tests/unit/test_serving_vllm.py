@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,22 +114,17 @@ def test_words_that_bfloat16_cannot_tell_apart_are_told_apart(tmp_path: Path, py
         rough_V = whole.lm_head(state_H.bfloat16())
     assert rough_V[50] == rough_V[51] == rough_V.max()
     whole.save_pretrained(folder)
-    engine = VllmEngine(folder, python, 64, 1)
-    try:
+    with closing(VllmEngine(folder, python, 64, 1)) as engine:
         assert engine.answer_ids(ids, Sampling(max_tokens=1)) == [51]
-    finally:
-        engine.close()
 
 
 def test_a_reader_who_leaves_is_no_longer_answered(folder: Path, python: Path, model: LocalModel) -> None:
-    engine = VllmEngine(folder, python, 1024, 4)
-
     async def leave() -> None:
         async with aclosing(engine.stream(prompt(model, "the cat"), Sampling(max_tokens=900, temperature=2.0))) as said:
             async for _ in said:
                 break
 
-    try:
+    with closing(VllmEngine(folder, python, 1024, 4)) as engine:
         asyncio.run(leave())
         for _ in range(100):
             if "left: 0" in Path(engine._log.name).read_text():
@@ -137,8 +132,6 @@ def test_a_reader_who_leaves_is_no_longer_answered(folder: Path, python: Path, m
             time.sleep(0.05)
         assert "left: 0" in Path(engine._log.name).read_text() and not engine._asked
         assert engine.answer_ids(prompt(model, "a dog").ids, Sampling(max_tokens=2))
-    finally:
-        engine.close()
     assert engine._process.returncode == 0
 
 
@@ -157,7 +150,6 @@ def test_who_waits_for_a_vllm_that_dies_is_told_why(
     folder: Path, python: Path, model: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_VLLM_FAULT", "dies")
-    engine = VllmEngine(folder, python, 256, 4)
 
     async def wait() -> list[list[Piece] | BaseException]:
         asked = (prompt(model, "the cat"), Prompt((13, 14), ""))
@@ -165,13 +157,11 @@ def test_who_waits_for_a_vllm_that_dies_is_told_why(
             *(pieces(engine, one, Sampling(max_tokens=200, temperature=2.0)) for one in asked), return_exceptions=True
         )
 
-    try:
+    with closing(VllmEngine(folder, python, 256, 4)) as engine:
         for said in asyncio.run(wait()):
             assert isinstance(said, LlmopsError) and "out of memory, they say" in str(said)
         with pytest.raises(LlmopsError, match="vLLM is gone"):
             engine.answer_ids([1, 2], Sampling(max_tokens=1))
-    finally:
-        engine.close()
 
 
 def test_what_cannot_be_loaded_and_what_is_not_there_say_so(
@@ -202,24 +192,16 @@ READY = """echo '{"ready": true}'"""
 
 def test_a_vllm_that_dies_in_the_middle_of_a_line_leaves_nobody_waiting(tmp_path: Path) -> None:
     torn = stub(tmp_path, READY + """; read line; printf '{"0": {"te'""")
-    engine = VllmEngine(tmp_path, torn, 64, 1)
-    try:
-        with pytest.raises(LlmopsError, match="vLLM ended"):
-            asyncio.run(asyncio.wait_for(pieces(engine, Prompt((1, 2), ""), Sampling()), 10))
-    finally:
-        engine.close()
+    with closing(VllmEngine(tmp_path, torn, 64, 1)) as engine, pytest.raises(LlmopsError, match="vLLM ended"):
+        asyncio.run(asyncio.wait_for(pieces(engine, Prompt((1, 2), ""), Sampling()), 10))
 
 
 def test_a_vllm_that_cannot_even_end_leaves_nobody_waiting(
     folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_VLLM_FAULT", "lingers")
-    engine = VllmEngine(folder, python, 64, 1)
-    try:
-        with pytest.raises(LlmopsError, match="the step failed"):
-            asyncio.run(asyncio.wait_for(pieces(engine, Prompt((1, 2), ""), Sampling()), 20))
-    finally:
-        engine.close()
+    with closing(VllmEngine(folder, python, 64, 1)) as engine, pytest.raises(LlmopsError, match="the step failed"):
+        asyncio.run(asyncio.wait_for(pieces(engine, Prompt((1, 2), ""), Sampling()), 20))
 
 
 def test_who_is_interrupted_while_it_loads_leaves_no_process_behind(tmp_path: Path) -> None:
@@ -274,13 +256,10 @@ def test_an_answer_that_vllm_ends_in_error_is_no_answer(
     folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_VLLM_FAULT", "errs")
-    engine = VllmEngine(folder, python, 256, 4)
-    try:
+    with closing(VllmEngine(folder, python, 256, 4)) as engine:
         with pytest.raises(LlmopsError, match="error"):
             asyncio.run(pieces(engine, Prompt((13, 14), ""), Sampling(max_tokens=9)))
         assert engine.answer_ids([14, 13], Sampling(max_tokens=2))
-    finally:
-        engine.close()
 
 
 def test_more_options_than_vllm_takes_are_asked_in_parts(engine: VllmEngine, model: LocalModel) -> None:
@@ -340,8 +319,7 @@ def test_vllm_itself_says_what_the_model_says(tmp_path: Path) -> None:
     assert REAL is not None
     folder = tiny_llama(tmp_path, spread=0.2, hidden=128)
     model = LocalModel.open(folder, None, "float32", "cpu", "base", 1)
-    engine = VllmEngine(folder, REAL, 256, 4)
-    try:
+    with closing(VllmEngine(folder, REAL, 256, 4)) as engine:
         test_it_says_what_the_model_says_alone_and_beside_others(engine, model)
         test_its_chances_are_those_of_the_model(engine, model)
         test_more_options_than_vllm_takes_are_asked_in_parts(engine, model)
@@ -354,5 +332,3 @@ def test_vllm_itself_says_what_the_model_says(tmp_path: Path) -> None:
         assert said.startswith('{"age":')
         with pytest.raises(LlmopsError, match="maximum context length"):
             engine.answer_ids(range(3, 303), Sampling(max_tokens=3))
-    finally:
-        engine.close()
