@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -111,22 +111,22 @@ def test_what_a_reader_is_sent_is_what_was_answered_whatever_its_bytes(
 
 
 def test_a_lone_reader_costs_a_look_for_several_tokens_and_waits_for_neither_end() -> None:
-    """Events every 5 ms, then one every 50: read in bursts while they are quick, and the last four one by one."""
+    """Events every 5 ms are read in bursts, but the first and the last few; slow ones and an end at once."""
     from llmops.serving.llamacpp import BREATH_S, NEAR_AN_END, paced
 
-    async def through(count: int, gap_s: float) -> tuple[list[int], list[float]]:
+    async def through(gaps_s: Sequence[float], most: int) -> tuple[list[int], list[float]]:
         ready: asyncio.Queue[bytes] = asyncio.Queue()
         made: list[float] = []
 
         async def make() -> None:
-            for _ in range(count):
+            for gap_s in gaps_s:
                 await asyncio.sleep(gap_s)
                 made.append(time.monotonic())
                 ready.put_nowait(b"data: {}\n")
 
         async def chunks() -> AsyncIterator[bytes]:
             seen = 0
-            while seen < count:
+            while seen < len(gaps_s):
                 some = [await ready.get()]
                 while not ready.empty():
                     some.append(ready.get_nowait())
@@ -135,17 +135,18 @@ def test_a_lone_reader_costs_a_look_for_several_tokens_and_waits_for_neither_end
 
         task = asyncio.create_task(make())
         sizes, late = [], []
-        async for chunk in paced(chunks(), count):
+        async for chunk in paced(chunks(), most):
             sizes.append(chunk.count(b"data: "))
             late.append(time.monotonic() - made[sum(sizes) - 1])
         await task
         return sizes, late
 
-    sizes, late = asyncio.run(through(40, 0.005))
+    sizes, late = asyncio.run(through([0.005] * 40, 40))
     assert sum(sizes) == 40 and sizes[:NEAR_AN_END] == [1] * NEAR_AN_END and max(sizes) > 2 and len(sizes) < 32
     assert sizes[-2:] == [1, 1] and max(late[:NEAR_AN_END]) < BREATH_S / 2 > late[-1]
-    slow, _ = asyncio.run(through(20, 0.05))
-    assert slow == [1] * 20
+    # The end of an answer comes right behind its last token, which may be long before the most.
+    slow, late = asyncio.run(through([0.05] * 20 + [0.001], 99))
+    assert slow == [1] * 21 and late[-1] < BREATH_S / 2
 
 
 def test_characters_split_over_events_and_line_separators_arrive_whole() -> None:
