@@ -160,6 +160,22 @@ def hidden_states(
     ).last_hidden_state[0]
 
 
+def states_at(model: Any, pack: Pack, places: Sequence[int], device: str) -> torch.Tensor:
+    """Last hidden states of some places of a pack, ND, in their order; a place may come more than once.
+
+    The fast decoder does not go through the last layer for any other.
+    """
+    import torch
+
+    at_N = torch.tensor(places, dtype=torch.long, device=device)
+    inner = inner_of(model)
+    fast = None if hasattr(model, "prompt_encoder") or device.startswith("cuda") else fast_decoder(inner)
+    if fast is None or not places:
+        return hidden_states(model, pack, device)[at_N]
+    places_U, which_N = at_N.unique(return_inverse=True)
+    return fast(pack.ids, pack.positions, pack.paths or [range(len(pack.ids))], places_U)[which_N]
+
+
 def _masks(inner: Any, pack: Pack, device: str) -> Any:
     """The mask of a pack, or where layers look back differently far (Gemma 3), one for each kind of layer."""
     mask = mask_of(pack, inner.dtype, device)

@@ -42,6 +42,12 @@ class Example:
         """Where the learned tokens stand. The first token of all has nothing before it to be learned from."""
         return [place for place in range(1, len(self.ids)) if self.trained[place]]
 
+    @property
+    def read(self) -> list[int]:
+        """The tokens that what is learned is predicted from: none from its last token on."""
+        places = self.places
+        return self.ids[: places[-1] if places else 1]
+
 
 class Renderer:
     """Renders with the base's own template (`base`), or with ours (`plain`) for a base that has none."""

@@ -16,7 +16,7 @@ import torch
 from llmops.core.method import DPO, KTO, ORPO
 from llmops.core.plan import Knobs
 from llmops.lm.lessons import Lesson
-from llmops.lm.pack import Pack, hidden_states, pack_rows, token_logprobs
+from llmops.lm.pack import Pack, pack_rows, states_at, token_logprobs
 from llmops.lm.render import Example
 from llmops.training import objectives
 from llmops.training.processes import Team
@@ -82,8 +82,7 @@ def token_logps(model: Any, examples: Sequence[Sequence[Example]], knobs: Knobs,
     """
     together = len(examples[0])
     flat = [example for some in examples for example in some]
-    for pack in packs_of([example.ids for example in flat], together, knobs, team):
-        hidden_TD = hidden_states(model, pack, knobs.device)
+    for pack in packs_of([example.read for example in flat], together, knobs, team):
         before: list[int] = []
         targets: list[int] = []
         sizes: list[int] = []
@@ -92,7 +91,7 @@ def token_logps(model: Any, examples: Sequence[Sequence[Example]], knobs: Knobs,
             before += [path[place - 1] for place in places]
             targets += [flat[index].ids[place] for place in places]
             sizes.append(len(places))
-        before_ND = hidden_TD[torch.tensor(before, dtype=torch.long, device=knobs.device)]
+        before_ND = states_at(model, pack, before, knobs.device)
         logps_N = token_logprobs(model, before_ND, torch.tensor(targets, dtype=torch.long, device=knobs.device))
         pieces = logps_N.split(sizes) if sizes else ()
         yield Part(

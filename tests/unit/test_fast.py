@@ -161,7 +161,9 @@ def test_memory_is_lent_to_one_pack_at_a_time_and_then_again() -> None:
     first.give_back()
     assert lender.lend(90, 100) is first and first.kept.used == 0
     first.give_back()
-    assert len(lender.lend(101, 100).kept.memory) == 101
+    assert lender.lend(150, 100) is first, "there is room to spare, of which no page is touched"
+    first.give_back()
+    assert len(lender.lend(201, 100).kept.memory) == 402
 
 
 def test_a_loss_that_is_still_at_hand_keeps_no_room(pack: Pack) -> None:

@@ -32,7 +32,7 @@ def compiled() -> kernels.Compiled:
     if not kernels.working_compiler():
         pytest.skip("no C compiler here")
     made = kernels.Compiled(torch.float32)
-    if made.products is None:
+    if not made.faster:
         pytest.skip("torch's own products are the ones to use on this processor")
     return made
 

@@ -115,12 +115,14 @@ INLINED void adapt_some(const Way *way, const num *x, num *between, num *y, int 
     }
 }
 
-/* y += s B A x, or where `back` dx += A' s B' dy (x stands for dy, y for dx); what is between is kept, `rows` x ranks. */
+/* y += s B A x, or where `back` dx += A' s B' dy (x stands for dy, y for dx); what is between is kept, `rows` x ranks.
+   Without y that is all. */
 void adapt(const Group *of, int back, const num *x, num *between, num *y, long rows) {
     Part all = whole(of);
     Way onward = {&all, of->parts, 1, of->count, of->inputs, of->ranks, of->outputs, of->a_down, of->b_up};
     Way home = {of->parts, &all, of->count, 1, of->outputs, of->ranks, of->inputs, of->b_down, of->a_up};
     const Way *way = back ? &home : &onward;
+    if (!y) onward.up_count = home.up_count = 0;
     ROWS for (long tile = 0; tile < (rows + TOKENS - 1) / TOKENS; tile++) {
         long row = tile * TOKENS;
         if (row + TOKENS <= rows)

@@ -122,7 +122,7 @@ class Narrow:
     """The same in C, for bfloat16; factors and their gradients are float32."""
 
     def __init__(self, sizes: Sizes, library: Any) -> None:
-        self.library, self.inputs = library, sizes.inputs
+        self.library, self.inputs, self.ranks = library, sizes.inputs, sizes.ranks
         filled = [-(-rank // EIGHT) * EIGHT for rank in sizes.ranks]
         self.rank = sum(filled)
         self.parts = (Part * sum(rank > 0 for rank in filled))(
@@ -149,6 +149,16 @@ class Narrow:
             *map(torch.Tensor.data_ptr, self.packed),
         )
 
+    def ups(self) -> list[tuple[int, int, int]]:
+        """Of each layer: its first rank among all and how many it has, filled up; and where its s B lies in pairs."""
+        found, at = [], self.group.b_up
+        parts = iter(self.parts)
+        for rank in self.ranks:
+            part = next(parts) if rank else Part()
+            found.append((part.first, part.ranks, at))
+            at += part.columns * part.ranks * self.packed[-1].element_size()
+        return found
+
     def refresh(self, factors: Sequence[Factors | None]) -> None:
         held = []
         for part, factor in zip(self.parts, filter(None, factors), strict=True):
@@ -158,12 +168,13 @@ class Narrow:
         self.library.adapt_refresh(ctypes.byref(self.group))
 
     def forward(self, x_TI: Tensor, y_TO: Tensor) -> Tensor:
-        return self._add(x_TI, y_TO, back=False)
+        return self.between(x_TI, False, y_TO)
 
     def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
-        return self._add(dy_TO, dx_TI, back=True)
+        return self.between(dy_TO, True, dx_TI)
 
-    def _add(self, x: Tensor, y: Tensor, back: bool) -> Tensor:
+    def between(self, x: Tensor, back: bool, y: Tensor | None = None) -> Tensor:
+        """A x, TR, or the gradient of it from that of the outputs; what follows from it is added to `y`."""
         between_TR = torch.empty(len(x), self.rank, dtype=torch.bfloat16)
         self.library.adapt(
             ctypes.byref(self.group), ctypes.c_int(back), _at(x), _at(between_TR), _at(y), ctypes.c_long(len(x))
@@ -173,11 +184,11 @@ class Narrow:
     def gradients(
         self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
     ) -> list[Tensor]:
-        found: list[Tensor] = []
-        for part in self.parts:
-            da_RI, db_OR = torch.empty(part.rank, self.inputs), torch.empty(part.columns, part.rank)
+        shapes = [shape for part in self.parts for shape in ((part.rank, self.inputs), (part.columns, part.rank))]
+        room = torch.empty(sum(rows * columns for rows, columns in shapes))  # one, because allocating takes its time
+        found = [one.view(shape) for one, shape in zip(room.split([a * b for a, b in shapes]), shapes, strict=True)]
+        for part, da_RI, db_OR in zip(self.parts, found[::2], found[1::2], strict=True):
             part.da, part.db = da_RI.data_ptr(), db_OR.data_ptr()
-            found += [da_RI, db_OR]
         pairs = torch.empty((len(x_TI) + 1) * self.rank, dtype=torch.int32)
         self.library.adapt_gradients(
             ctypes.byref(self.group), *map(_at, (x_TI, ax_TR, dy_TO, dax_TR, pairs)), ctypes.c_long(len(x_TI))
@@ -186,5 +197,5 @@ class Narrow:
         return [gradient.to(tensor.dtype) for gradient, tensor in zip(found, given, strict=True)]
 
 
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _at(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

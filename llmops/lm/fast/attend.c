@@ -6,63 +6,26 @@
    [keys / 2][size] (for sums over keys). One routine, `product`, then does every product. Sums are in float32. */
 
 #include "look.h"
-#include "numbers.h"
+#include "pairs.h"
 
-#if defined(BFLOAT16) && defined(__AVX512BF16__) && !defined(__AMX_BF16__)
-#include <immintrin.h>
+#ifdef IN_PAIRS
 #include <omp.h>
 
-typedef int32_t __attribute__((may_alias)) pair; /* two bfloat16 beside each other */
+enum { CHUNK = 96 };
 
-enum { TILE = 6, CHUNK = 48, LANE = 16 }; /* 6 x 4 sums, 4 factors and 1 more are 29 of 32 registers */
-
-static inline long up_to(long count, long step) { return (count + step - 1) / step * step; }
-
-/* sums[r][n] = (what is there, where `add`, and) over pairs p: a[r down + p across] . b[p][n], for TILE rows. */
-static inline __attribute__((always_inline)) void columns_of(const pair *a, long down, long across, const pair *b,
-                                                             long width, long pairs, float *sums, long sums_width,
-                                                             int add, int vectors) {
-    __m512 held[TILE][4];
-    for (int r = 0; r < TILE; r++)
-        for (int v = 0; v < vectors; v++)
-            held[r][v] = add ? _mm512_loadu_ps(sums + r * sums_width + v * LANE) : _mm512_setzero_ps();
-    for (long p = 0; p < pairs; p++) {
-        __m512bh right[4];
-        for (int v = 0; v < vectors; v++) right[v] = (__m512bh)_mm512_loadu_si512(b + p * width + v * LANE);
-        for (int r = 0; r < TILE; r++) {
-            __m512bh left = (__m512bh)_mm512_set1_epi32(a[r * down + p * across]);
-            for (int v = 0; v < vectors; v++) held[r][v] = _mm512_dpbf16_ps(held[r][v], left, right[v]);
-        }
-    }
-    for (int r = 0; r < TILE; r++)
-        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(sums + r * sums_width + v * LANE, held[r][v]);
-}
-
-/* The same for `columns` of them, a multiple of LANE. */
+/* sums[r][n] = (what is there, where `add`, and) over pairs p: a[r down + p across] . b[p][n], for TILE rows and
+   `columns`, a multiple of LANE. */
 static void product(const pair *a, long down, long across, const pair *b, long width, long pairs, float *sums,
                     long sums_width, long columns, int add) {
-    long n = 0;
-    for (; n + 4 * LANE <= columns; n += 4 * LANE)
-        columns_of(a, down, across, b + n, width, pairs, sums + n, sums_width, add, 4);
-    if (columns - n == 3 * LANE) columns_of(a, down, across, b + n, width, pairs, sums + n, sums_width, add, 3);
-    if (columns - n == 2 * LANE) columns_of(a, down, across, b + n, width, pairs, sums + n, sums_width, add, 2);
-    if (columns - n == 1 * LANE) columns_of(a, down, across, b + n, width, pairs, sums + n, sums_width, add, 1);
+    tile((Left){a, 0, down, across}, b, width, pairs, sums, sums_width, columns, add);
 }
 
-static inline __m256 load_8(const num *x) {
-    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)x));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
-}
-
-static inline void store_8(num *to, __m256 x) { _mm_storeu_si128((__m128i *)to, (__m128i)_mm256_cvtneps_pbh(x)); }
-
-/* Eight numbers of both halves of a head, rotated by their position and scaled; with a negative `sideways` turned back. */
-static inline void rotate_8(__m256 a, __m256 b, const float *cos, const float *sin, float scale, float sideways, num *to,
-                            long half) {
-    __m256 c = _mm256_mul_ps(_mm256_loadu_ps(cos), _mm256_set1_ps(scale));
-    __m256 s = _mm256_mul_ps(_mm256_loadu_ps(sin), _mm256_set1_ps(sideways));
-    store_8(to, _mm256_fmsub_ps(a, c, _mm256_mul_ps(b, s)));
-    store_8(to + half, _mm256_fmadd_ps(b, c, _mm256_mul_ps(a, s)));
+/* A stripe of both halves of a head, rotated by their position and scaled; with a negative `sideways` turned back. */
+static inline void rotate(stripe a, stripe b, const float *cos, const float *sin, float scale, float sideways, num *to,
+                          long half, long left) {
+    stripe c = reals(cos, left) * scale, s = reals(sin, left) * sideways;
+    store(to, a * c - b * s, left);
+    store(to + half, b * c + a * s, left);
 }
 
 /* Rows of a head lie far apart, so no cache foresees them: each is asked for some rows before it is read. */
@@ -81,35 +44,13 @@ static void take(const num *x, long stride, const int64_t *places, long count, l
         long at = places[row] * half;
         if (row + AHEAD < count) soon(x + places[row + AHEAD] * stride, size);
         if (cos)
-            for (long i = 0; i < half; i += 8)
-                rotate_8(load_8(from + i), load_8(from + i + half), cos + at + i, sin + at + i, scale, scale, to + i, half);
+            for (long i = 0; i < half; i += STRIPE)
+                rotate(load(from + i, half - i), load(from + i + half, half - i), cos + at + i, sin + at + i, scale, scale,
+                       to + i, half, half - i);
         else
             memcpy(to, from, size * sizeof(num));
     }
     memset(rows + count * size, 0, (room - count) * size * sizeof(num));
-}
-
-/* Pairs of numbers of one row: [size / 2][rows]. */
-static void pack_across(const num *rows, long count, pair *to, long width, long size) {
-    const pair *from = (const pair *)rows;
-    for (long block = 0; block < count; block += LANE)
-        for (long p = 0; p < size / 2; p++)
-            for (long row = block; row < block + LANE; row++) to[p * width + row] = from[row * (size / 2) + p];
-}
-
-/* Sixteen pairs, the lower numbers of `a` and the higher of `b`. */
-static inline __m512i paired(__m256i a, __m256i b) {
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
-}
-
-/* Pairs of rows, one above the other: [rows / 2][size]. */
-static void pack_down(const num *upper, long stride, long count, pair *to, long width, long size) {
-    for (long p = 0; p < count / 2; p++)
-        for (long i = 0; i < size; i += LANE) {
-            const num *a = upper + 2 * p * stride + i;
-            __m256i one = _mm256_loadu_si256((const __m256i *)a), other = _mm256_loadu_si256((const __m256i *)(a + stride));
-            _mm512_storeu_si512(to + p * width + i, paired(one, other));
-        }
 }
 
 /* Which of the numbers from `j` on a query sees, whose keys are low to high. */
@@ -144,11 +85,11 @@ static float share(const float *s, num *to, long low, long high, long columns, f
 static void turn_back(const float *from, const float *cos, const float *sin, float scale, num *to, long size) {
     long half = size / 2;
     if (cos)
-        for (long i = 0; i < half; i += 8)
-            rotate_8(_mm256_loadu_ps(from + i), _mm256_loadu_ps(from + i + half), cos + i, sin + i, scale, -scale, to + i,
-                     half);
+        for (long i = 0; i < half; i += STRIPE)
+            rotate(reals(from + i, half - i), reals(from + i + half, half - i), cos + i, sin + i, scale, -scale, to + i,
+                   half, half - i);
     else
-        for (long i = 0; i < size; i += 8) store_8(to + i, _mm256_mul_ps(_mm256_loadu_ps(from + i), _mm256_set1_ps(scale)));
+        for (long i = 0; i < size; i += STRIPE) store(to + i, reals(from + i, size - i) * scale, size - i);
 }
 
 /* Where one thread works. `width` is that of a row of scores: all keys of a block, and room to read past them. */
@@ -227,7 +168,7 @@ void attend(const Look *look, num *out, float *totals) {
         Desk *desk = &it.desk;
         const num *k = look->qkv + (look->heads + it.group) * size, *v = k + look->groups * size;
         take(k, stride, it.places, it.keys, it.width, look->cos, look->sin, 1.0f, desk->rows, size);
-        pack_across(desk->rows, it.width, desk->keys_across, it.width, size);
+        pack_across(desk->rows, size, it.width, desk->keys_across, it.width, size / 2);
         take(v, stride, it.places, it.keys, it.width, 0, 0, 1.0f, desk->rows, size);
         pack_down(desk->rows, size, it.width, desk->values_down, size, size);
         for (long i = 0; i < it.queries; i += TILE) /* heads of a token lie beside each other */
@@ -294,9 +235,13 @@ static void slopes_of(const Look *look, const Item *it, long head, long i, long 
         if (i + r >= it->queries) continue;
         long at = it->places[it->before + i + r] * look->heads + head;
         const num *out = back->out + at * size, *d = desk->d + (row + r) * size;
-        __m256 dot = _mm256_setzero_ps();
-        for (long k = 0; k < size; k += 8) dot = _mm256_fmadd_ps(load_8(out + k), load_8(d + k), dot);
-        totals[r] = back->totals[at], dots[r] = _mm512_reduce_add_ps(_mm512_zextps256_ps512(dot));
+        __m512 dot = _mm512_setzero_ps();
+        for (long k = 0; k < size; k += 2 * LANE) {
+            __mmask16 pairs = some((size - k) / 2);
+            __m512i one = _mm512_maskz_loadu_epi32(pairs, out + k), other = _mm512_maskz_loadu_epi32(pairs, d + k);
+            dot = _mm512_dpbf16_ps(dot, (__m512bh)one, (__m512bh)other);
+        }
+        totals[r] = back->totals[at], dots[r] = _mm512_reduce_add_ps(dot);
     }
     for (long r = 0; r < TILE; r += 2) {
         pair *shares = desk->shares_down + (row + r) / 2 * width, *slopes = desk->slopes_down + (row + r) / 2 * width;
@@ -348,10 +293,10 @@ void attend_backward(const Look *look, const num *out, const float *totals, cons
         Desk *desk = &it.desk;
         const num *k = look->qkv + (look->heads + it.group) * size, *v = k + look->groups * size;
         take(k, stride, it.places, it.keys, it.width, look->cos, look->sin, 1.0f, desk->rows, size);
-        pack_across(desk->rows, it.width, desk->keys_across, it.width, size);
+        pack_across(desk->rows, size, it.width, desk->keys_across, it.width, size / 2);
         pack_down(desk->rows, size, it.width, desk->keys_down, size, size);
         take(v, stride, it.places, it.keys, it.width, 0, 0, 1.0f, desk->rows, size);
-        pack_across(desk->rows, it.width, desk->values_across, it.width, size);
+        pack_across(desk->rows, size, it.width, desk->values_across, it.width, size / 2);
         memset(desk->dk, 0, it.width * size * sizeof(float));
         memset(desk->dv, 0, it.width * size * sizeof(float));
         for (long start = 0; start < it.queries; start += CHUNK)

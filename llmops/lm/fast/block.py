@@ -10,7 +10,7 @@ Axes: T tokens, D hidden size, I inner size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,8 @@ class Block:
 class Kept:
     """What one layer keeps for its backward pass: `products` are the A x of its four groups.
 
-    `qkv` is kept only where a beginning is remembered (`Pass.remember`), which has no way back.
+    `qkv` is kept only where a beginning is remembered (`Pass.remember`), which has no way back. `places` are those of
+    the tokens that went on behind attention, where not all did: `middle` and what follows are theirs.
     """
 
     x: Tensor
@@ -81,6 +82,7 @@ class Kept:
     raw_out: Tensor | None = None
     raw_down: Tensor | None = None
     qkv: Tensor | None = None
+    places: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,25 @@ class Pass:
 AllFactors = Sequence[Sequence[Factors | None]]
 
 
-def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room, before: Tensor | None = None) -> Kept:
+def forward(
+    block: Block,
+    step: Pass,
+    x_TD: Tensor,
+    after_TD: Tensor,
+    room: Room,
+    before: Tensor | None = None,
+    places_N: Tensor | None = None,
+) -> Kept:
     """Fill `after_TD` with the residual stream after the block; returns what `backward` needs, in `room`.
+
+    With `places_N` only these tokens go on behind attention, and `after_TD` has N rows.
 
     `before` holds the keys and values, P x 2 G E, of P places that were gone through before: they stand in front of
     the others as keys, and there is no way back. What else it took from the desk the caller gives back.
     """
     tokens = len(x_TD)
     qkv, mixed = room.take(tokens, block.qkv.outputs), room.take(tokens, block.out.inputs)
-    middle_TD, gate_up = room.take(*x_TD.shape), room.take(tokens, block.gate_up.outputs)
+    middle_TD = room.take(*x_TD.shape)
     ax_qkv = block.qkv.forward(step.normed(block.before_attention, x_TD), qkv)
     raw_qkv = qkv if block.of_queries else None
     if block.of_queries and block.of_keys:
@@ -142,8 +154,11 @@ def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room
     if before is not None:
         _behind(before, block, step, qkv, mixed)
     raw_out, ax_out = _onto(block.out, step, block.after_attention, mixed, x_TD, middle_TD)
+    if places_N is not None:
+        middle_TD = middle_TD[places_N]
+    gate_up = room.take(len(middle_TD), block.gate_up.outputs)
     ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD), gate_up)
-    inner_TI = step.rooms.desk.take(tokens, block.down.inputs)
+    inner_TI = step.rooms.desk.take(len(middle_TD), block.down.inputs)
     step.passes.gate(gate_up, inner_TI, block.gelu)
     raw_down, ax_down = _onto(block.down, step, block.after_mlp, inner_TI, middle_TD, after_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
@@ -151,7 +166,7 @@ def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room
     if step.sparing:
         for fused in block.fused():
             fused.frozen.let_go()
-    return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down, own)
+    return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down, own, places_N)
 
 
 def _behind(before: Tensor, block: Block, step: Pass, qkv: Tensor, mixed: Tensor) -> None:
@@ -176,30 +191,52 @@ def _onto(
     return raw_TD, ax
 
 
-def backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors) -> Iterator[list[Tensor]]:
-    """Turn `d_TD`, the gradient after the block, into the one before it, in place. What was kept is used up.
+def backward(
+    block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors
+) -> tuple[Tensor, list[list[Tensor]]]:
+    """The gradient before the block from `d_TD`, that after it, whose memory it takes; and those of the factors.
 
-    Yields the gradients of the factors of down, gate_up, out and qkv in turn.
+    The latter are of down, gate_up, out and qkv in turn. What was kept is used up.
     """
-    passes, desk, tokens = step.passes, step.rooms.desk, len(d_TD)
     of_qkv, of_out, of_gate_up, of_down = factors
-    ax_qkv, ax_out, ax_gate_up, ax_down = kept.products
+    mlp = _mlp_backward(block, step, kept, d_TD, (of_gate_up, of_down))
+    if kept.places is not None:
+        d_TD = torch.zeros_like(kept.x).index_copy_(0, kept.places, d_TD)
+    return d_TD, mlp + _attention_backward(block, step, kept, d_TD, (of_qkv, of_out))
+
+
+def _mlp_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors) -> list[list[Tensor]]:
+    """Turn `d_TD` into the gradient of the stream before the MLP, in place."""
+    passes, desk = step.passes, step.rooms.desk
+    _, _, ax_gate_up, ax_down = kept.products
+    of_gate_up, of_down = factors
     mark = desk.used
-    dy_TD, dinner_TI = step.back(block.after_mlp, kept.raw_down, d_TD), desk.take(tokens, block.down.inputs)
+    dy_TD, dinner_TI = step.back(block.after_mlp, kept.raw_down, d_TD), desk.take(len(d_TD), block.down.inputs)
     dax = block.down.backward(dy_TD, dinner_TI)
     inner_TI = desk.take(*dinner_TI.shape)
     passes.gate_backward(kept.gate_up, dinner_TI, inner_TI, block.gelu)
-    yield block.down.factor_gradients(inner_TI, ax_down, dy_TD, dax, of_down)
+    found = [block.down.factor_gradients(inner_TI, ax_down, dy_TD, dax, of_down)]
     desk.back_to(mark)
     dx_TD = desk.take(*d_TD.shape)
     dax = block.gate_up.backward(kept.gate_up, dx_TD)
     x_TD = step.normed(block.before_mlp, kept.middle)
-    yield block.gate_up.factor_gradients(x_TD, ax_gate_up, kept.gate_up, dax, of_gate_up)
+    found.append(block.gate_up.factor_gradients(x_TD, ax_gate_up, kept.gate_up, dax, of_gate_up))
     passes.norm_backward(kept.middle, block.before_mlp.weight, block.before_mlp.eps, dx_TD, d_TD, True)
     desk.back_to(mark)
+    return found
+
+
+def _attention_backward(
+    block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors
+) -> list[list[Tensor]]:
+    """Turn `d_TD` into the gradient of the stream before attention, in place."""
+    passes, desk = step.passes, step.rooms.desk
+    ax_qkv, ax_out, _, _ = kept.products
+    of_qkv, of_out = factors
+    mark = desk.used
     dy_TD, dmixed = step.back(block.after_attention, kept.raw_out, d_TD), desk.take(*kept.mixed.shape)
     dax = block.out.backward(dy_TD, dmixed)
-    yield block.out.factor_gradients(kept.mixed, ax_out, dy_TD, dax, of_out)
+    found = [block.out.factor_gradients(kept.mixed, ax_out, dy_TD, dax, of_out)]
     dqkv = step.attention(block).backward(kept.seen, dmixed)
     if kept.raw_qkv is not None and block.of_queries and block.of_keys:
         (raw_q, raw_k, _), (dq, dk, _) = block.heads.parts(kept.raw_qkv), block.heads.parts(dqkv)
@@ -208,6 +245,7 @@ def backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFac
     dx_TD = desk.take(*d_TD.shape)
     dax = block.qkv.backward(dqkv, dx_TD)
     x_TD = step.normed(block.before_attention, kept.x)
-    yield block.qkv.factor_gradients(x_TD, ax_qkv, dqkv, dax, of_qkv)
+    found.append(block.qkv.factor_gradients(x_TD, ax_qkv, dqkv, dax, of_qkv))
     passes.norm_backward(kept.x, block.before_attention.weight, block.before_attention.eps, dx_TD, d_TD, True)
     desk.back_to(mark)
+    return found

@@ -141,8 +141,17 @@ class Decoder:
         rooms = self._rooms(len(positions) - known, keep, lean)
         return Pass(self.passes, spans, self._turns(positions), rooms, lean, once=once)
 
-    def __call__(self, ids: Sequence[int], positions: Sequence[int], paths: Sequence[Sequence[int]]) -> Tensor:
-        """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on."""
+    def __call__(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        paths: Sequence[Sequence[int]],
+        places_N: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states TD after the last norm, with a gradient for the adapters where autograd is on.
+
+        With `places_N`, which rise, those of these places only, ND: in the last layer only they go on behind attention.
+        """
         keep = torch.is_grad_enabled()
         with torch.no_grad():
             factors = self.factors()
@@ -150,7 +159,7 @@ class Decoder:
             step = self._step(positions, paths, keep, lean=lean)
             embedded_TD = self.stack.embed(torch.tensor(ids))
         trained = [tensor for factor in each(factors) for tensor in (factor.a_RI, factor.b_OR)]
-        return Blocks.apply(self.stack, step, factors if keep else None, embedded_TD, *trained)
+        return Blocks.apply(self.stack, step, factors if keep else None, places_N, embedded_TD, *trained)
 
     def _rooms(self, tokens: int, keep: bool, lean: bool) -> Rooms:
         """Memory for a pack: of what a layer makes all is kept, or the stream before it, or nothing."""
@@ -189,15 +198,23 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
 
     @staticmethod
     def forward(
-        ctx: Any, stack: Stack, step: Pass, factors: Sequence[AllFactors] | None, x_TD: Tensor, *trained: Tensor
+        ctx: Any,
+        stack: Stack,
+        step: Pass,
+        factors: Sequence[AllFactors] | None,
+        places_N: Tensor | None,
+        x_TD: Tensor,
+        *trained: Tensor,
     ) -> Tensor:
-        ctx.stack, ctx.step, ctx.factors = stack, step, factors
+        ctx.stack, ctx.step, ctx.factors, ctx.places = stack, step, factors, places_N
         ctx.kept = []
         keep = factors is not None
         rooms = step.rooms
         for block in stack.blocks:
-            before_TD, x_TD = x_TD, rooms.kept.take(*x_TD.shape)
-            kept = forward(block, step, before_TD, x_TD, rooms.kept if keep and not step.lean else rooms.desk)
+            at = places_N if block is stack.blocks[-1] else None
+            before_TD, x_TD = x_TD, rooms.kept.take(len(x_TD if at is None else at), x_TD.shape[1])
+            room = rooms.kept if keep and not step.lean else rooms.desk
+            kept = forward(block, step, before_TD, x_TD, room, places_N=at)
             rooms.desk.back_to(0)
             if keep:
                 ctx.kept.append(before_TD if step.lean else kept)
@@ -220,15 +237,17 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
         for index in reversed(range(len(stack.blocks))):
             kept: Kept | Tensor = ctx.kept.pop()
             if isinstance(kept, Tensor):
-                again_TD = step.rooms.desk.take(*kept.shape)
-                kept = forward(stack.blocks[index], step, kept, again_TD, step.rooms.desk)
-            gradients += backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
+                at = ctx.places if index + 1 == len(stack.blocks) else None
+                again_TD = step.rooms.desk.take(*d_TD.shape)
+                kept = forward(stack.blocks[index], step, kept, again_TD, step.rooms.desk, places_N=at)
+            d_TD, found = backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
+            gradients += found
             step.rooms.desk.back_to(0)
         step.rooms.give_back()
         # A loss that is still at hand holds this node: through it, rooms that the next pack lets go of would stay.
         ctx.step = ctx.factors = None
         ordered = [tensor for group in reversed(gradients) for tensor in group]
-        return None, None, None, None, *ordered
+        return None, None, None, None, None, *ordered
 
 
 def supports(inner: Any) -> bool:

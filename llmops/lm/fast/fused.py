@@ -1,8 +1,8 @@
 """`Fused`: projections that read the same input (q, k, v; gate, up) as one frozen product, with their adapters.
 
 For y = W x + s B A x of each layer the W stand below each other, so that a group costs one large product; the rest is
-that of its adapters (`adapt.py`). Gradients go to the input and to A and B, never to W.
-(The factors inside the large product, as more rows or columns of it, were slower: recipes/LOG.md.)
+that of its adapters (`adapt.py`), or part of the same sum (`Together`). Gradients go to the input and to A and B, never
+to W. (The factors inside torch's large product, as more rows or columns of it, were slower: recipes/LOG.md.)
 
 Axes: T tokens, I inputs, O outputs, R ranks together.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from llmops.lm.fast.adapt import Factors, Sizes
 from llmops.lm.fast.frozen import Frozen
 from llmops.lm.fast.plain import Plain
+from llmops.lm.fast.products import LEAST_ROWS
 
 
 class Fused:
@@ -28,6 +29,7 @@ class Fused:
         self.ranks = list(ranks)
         sizes = Sizes(self.inputs, [rows.stop - rows.start for rows in self.frozen.rows], self.ranks)
         self.adapters = passes.adapters(sizes, layers[0].weight.dtype) if any(ranks) else None
+        self.together = passes.together(sizes, self.frozen.addresses, self.adapters)
 
     def refresh(self, factors: Sequence[Factors | None]) -> None:
         """Take over the adapters' factors, as they are now."""
@@ -36,11 +38,15 @@ class Fused:
 
     def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor | None:
         """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, for B's gradient."""
+        if self.together is not None and len(x_TI) >= LEAST_ROWS:
+            return self.together.forward(x_TI, y_TO, onto_TO)
         self.frozen.forward(x_TI, y_TO, onto_TO)
         return self.adapters.forward(x_TI, y_TO) if self.adapters else None
 
     def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor | None:
         """Fill `dx_TI` with the gradient of the inputs; returns that of A x."""
+        if self.together is not None and len(dy_TO) >= LEAST_ROWS:
+            return self.together.backward(dy_TO, dx_TI)
         self.frozen.backward(dy_TO, dx_TI)
         return self.adapters.backward(dy_TO, dx_TI) if self.adapters else None
 

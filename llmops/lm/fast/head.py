@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.adapt import LANE
 from llmops.lm.fast.plain import Plain
-from llmops.lm.fast.products import FrozenProducts
+from llmops.lm.fast.products import WordProducts
 from llmops.lm.mapped import Lying
 
 # Positions at once. SmolLM2's 49,152 logits for 256 positions in bfloat16 are 25 MB and stay in a third-level cache:
 # 409 and 383 GFLOP/s forward and back, where 650 positions have 368 and 333. Gemma's 262,144 are held to 122 positions.
 CHUNK, CHUNK_BYTES = 256, 64_000_000
+STATES = 512  # at once in C: each thread holds a float32 sum of weights for each, 1.2 MB of SmolLM2
 WORDS = 8192  # whose weights are in memory at once, where they are let go of: 19 MB of SmolLM2's 113
 CACHED_BYTES = 26_000_000  # of logits that are only summed: they are read twice, and stay in a third-level cache
 
@@ -45,9 +47,9 @@ def shared_logprobs(vocabulary: Vocabulary, hidden_UD: Tensor, places_N: Tensor,
 
     The head goes over each state once, however many targets stand behind it. `places_N` rises.
     """
-    if (products := vocabulary.passes.products) is not None:
-        found_N = products.target_logits(hidden_UD, vocabulary.weight_VD, vocabulary.cap, places_N, targets_N)
-        return found_N - _totals(products, vocabulary, hidden_UD)[places_N]
+    if (words := words_of(vocabulary)) is not None:
+        found_N = words.target_logits(hidden_UD, vocabulary.weight_VD, vocabulary.cap, places_N, targets_N)
+        return found_N - _totals(words, vocabulary, hidden_UD)[places_N]
     head_VD, found_N = vocabulary.weight_VD, torch.empty(len(targets_N), dtype=torch.float32)
     rows = max(1, min(CHUNK, len(hidden_UD), CACHED_BYTES // (head_VD.shape[0] * head_VD.element_size())))
     held_UV = hidden_UD.new_empty(rows, len(head_VD))
@@ -68,11 +70,17 @@ def shared_logprobs(vocabulary: Vocabulary, hidden_UD: Tensor, places_N: Tensor,
     return found_N
 
 
-def _totals(products: FrozenProducts, vocabulary: Vocabulary, hidden_UD: Tensor) -> Tensor:
+def words_of(vocabulary: Vocabulary) -> WordProducts | None:
+    """What goes through the vocabulary in C, where it can: in pairs, sixteen numbers at a time."""
+    passes = vocabulary.passes
+    return None if passes.in_pairs and vocabulary.weight_VD.shape[1] % LANE else passes.words
+
+
+def _totals(words: WordProducts, vocabulary: Vocabulary, hidden_UD: Tensor) -> Tensor:
     """log of the sum of exp of all logits, U float32, a part of the vocabulary at a time."""
     found: list[Tensor] = []
     for part_VD in vocabulary.weight_VD.split(WORDS):
-        found.append(products.log_totals(hidden_UD, part_VD, vocabulary.cap))
+        found.append(words.log_totals(hidden_UD, part_VD, vocabulary.cap))
         if vocabulary.lying is not None:
             vocabulary.lying.let_go()
     return torch.stack(found).logsumexp(0)
@@ -86,6 +94,12 @@ class Head(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to my
         head_VD = vocabulary.weight_VD
         found_N = torch.empty(len(targets_N), dtype=torch.float32)
         ctx.slope_ND = torch.empty_like(hidden_ND) if learn else None
+        if learn and vocabulary.passes.in_pairs and (words := words_of(vocabulary)) is not None:
+            for start in range(0, len(targets_N), STATES):
+                part = slice(start, start + STATES)
+                given = (hidden_ND[part], head_VD, vocabulary.cap, targets_N[part], ctx.slope_ND[part])
+                found_N[part] = words.slopes(*given)
+            return found_N
         rows = max(1, min(CHUNK, len(targets_N), CHUNK_BYTES // (head_VD.shape[0] * head_VD.element_size())))
         held_NV = hidden_ND.new_empty(rows, len(head_VD))
         for start in range(0, len(targets_N), rows):

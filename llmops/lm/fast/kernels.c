@@ -15,7 +15,8 @@ void norm(const num *x, long x_stride, const float *w, float eps, num *out, long
             float sum = 0;
             SUM("omp simd reduction(+ : sum)") for (long i = 0; i < size; i++) sum += get(from[i]) * get(from[i]);
             float r = 1.0f / __builtin_sqrtf(sum / size + eps);
-            LANES for (long i = 0; i < size; i++) to[i] = put(get(from[i]) * r * w[i]);
+            STRIPES for (long i = 0; i < size; i += STRIPE)
+                store(to + i, load(from + i, size - i) * r * reals(w + i, size - i), size - i);
         }
 }
 
@@ -33,11 +34,11 @@ void norm_backward(const num *x, long x_stride, const float *w, float eps, const
                 dot += value * get(g[i]) * w[i];
             }
             float r = 1.0f / __builtin_sqrtf(sum / size + eps), pull = dot * r * r * r / size;
-            if (add)
-                LANES for (long i = 0; i < size; i++)
-                    to[i] = put(get(to[i]) + get(g[i]) * w[i] * r - get(from[i]) * pull);
-            else
-                LANES for (long i = 0; i < size; i++) to[i] = put(get(g[i]) * w[i] * r - get(from[i]) * pull);
+            STRIPES for (long i = 0; i < size; i += STRIPE) {
+                stripe slope = load(g + i, size - i) * reals(w + i, size - i) * r - load(from + i, size - i) * pull;
+                if (add) slope = load(to + i, size - i) + slope;
+                store(to + i, slope, size - i);
+            }
         }
 }
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from torch import Tensor
 from llmops.core.errors import LlmopsError
 from llmops.lm.fast.adapt import LANE, Adapters, Narrow, Products, Sizes
 from llmops.lm.fast.plain import Plain, Turn
-from llmops.lm.fast.products import LEAST_ROWS, FrozenProducts
+from llmops.lm.fast.products import LEAST_ROWS, Together, WordProducts
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "attend.c", "once.c", "adapt.c", "products.c"))
+NAMES = ("kernels.c", "attend.c", "once.c", "adapt.c", "products.c", "frozen.c", "words.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in NAMES)
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 WIDE = "-mprefer-vector-width=512"
@@ -92,17 +94,31 @@ class Compiled(Plain):
         self.library.once_bytes.restype = ctypes.c_long
         self.once = self.library
         self.direct = self.library if self.library.attend_bytes(*_long(1, 1)) else None
-        self.products = FrozenProducts(self.library) if self.library.products_here() else None
+        self.in_pairs = bool(self.library.multiplies_frozen())
+        self.faster = bool(self.library.products_here())
+        self.words = WordProducts(self.library) if self.faster or self.in_pairs else None
+        if self.words:
+            self.library.words_held.restype = ctypes.c_long
 
     def product(self, x_TI: Tensor, weight_OI: Tensor, out_TO: Tensor, onto_TO: Tensor | None = None) -> None:
-        if self.products is None or len(x_TI) < LEAST_ROWS:
+        if not self.faster or len(x_TI) < LEAST_ROWS:
             super().product(x_TI, weight_OI, out_TO, onto_TO)
             return
-        self.products.product(x_TI, weight_OI, out_TO, onto_TO)
+        onto = (_at(onto_TO), *_long(0 if onto_TO is None else onto_TO.stride(0)))
+        self.library.product(
+            _at(x_TI), *_long(x_TI.stride(0)), _at(weight_OI), *onto, _at(out_TO),
+            *_long(out_TO.stride(0), *x_TI.shape, len(weight_OI)),
+        )  # fmt: skip
 
     def adapters(self, sizes: Sizes, dtype: torch.dtype) -> Adapters:
-        whole = all(size % LANE == 0 for size in (sizes.inputs, *sizes.outputs))
-        return Narrow(sizes, self.library) if self.library.adapts() and whole else Products(sizes, dtype)
+        return Narrow(sizes, self.library) if self.library.adapts() and _whole(sizes) else Products(sizes, dtype)
+
+    def together(self, sizes: Sizes, addresses: Sequence[int], adapters: Adapters | None) -> Together | None:
+        if not self.in_pairs or not _whole(sizes):
+            return None
+        assert adapters is None or isinstance(adapters, Narrow)
+        weights = list(zip(addresses, sizes.outputs, strict=True))
+        return Together(self.library, weights, sizes.inputs, adapters)
 
     def norm(self, x: Tensor, w: Tensor, eps: float, out: Tensor) -> None:
         groups = x.shape[1] if x.dim() == 3 else 1
@@ -168,6 +184,11 @@ class Compiled(Plain):
         found = torch.empty(len(targets), dtype=torch.float32)
         self.library.log_share(_at(logits_NV), _at(targets), ctypes.c_float(cap), _at(found), *_long(*logits_NV.shape))
         return found
+
+
+def _whole(sizes: Sizes) -> bool:
+    """Whether vectors divide all of them."""
+    return all(size % LANE == 0 for size in (sizes.inputs, *sizes.outputs))
 
 
 def _turn(turn: Turn | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p]:

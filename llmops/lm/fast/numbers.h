@@ -70,6 +70,7 @@ static inline stripe load(const num *x, long left) {
 static inline void store(num *to, stripe x, long left) {
     _mm256_mask_storeu_epi16(to, some(left), (__m256i)_mm512_cvtneps_pbh(x));
 }
+static inline stripe reals(const float *x, long left) { return _mm512_maskz_loadu_ps(some(left), x); }
 /* 2 to the x, by the same polynomial; NaN stays. */
 static inline stripe power_of_2(stripe x) {
     stripe n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = x - n;
@@ -86,6 +87,7 @@ enum { STRIPE = 1 };
 #define STRIPES LANES
 static inline stripe load(const num *x, long left) { return get(*x); }
 static inline void store(num *to, stripe x, long left) { *to = put(x); }
+static inline stripe reals(const float *x, long left) { return *x; }
 static inline stripe exp_of_each(stripe x) { return exp_of(x); }
 #endif
 /* A final soft cap: cap tanh(x / cap). */

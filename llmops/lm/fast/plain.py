@@ -7,6 +7,7 @@ for more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from llmops.lm.fast.adapt import Adapters, Products, Sizes
-from llmops.lm.fast.products import FrozenProducts
+from llmops.lm.fast.products import Together, WordProducts
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -38,11 +39,16 @@ class Plain:
     name = "plain"
     once: Any = None  # the library that does attention in C where no backward pass comes (`attend.py`)
     direct: Any = None  # the library that does attention in C too (`attend.py`)
-    products: FrozenProducts | None = None  # those in C, where they are the faster ones
+    words: WordProducts | None = None  # log-probabilities in C, where that is the faster way
+    in_pairs = False  # whether it does their slopes, and products with frozen weights
 
     def adapters(self, sizes: Sizes, dtype: torch.dtype) -> Adapters:
         """What does the work of the adapters of a group of projections."""
         return Products(sizes, dtype)
+
+    def together(self, sizes: Sizes, addresses: Sequence[int], adapters: Adapters | None) -> Together | None:
+        """What does the products of a group, whose weights lie at `addresses`, and its adapters in one; if anything."""
+        return None
 
     def product(self, x_TI: Tensor, weight_OI: Tensor, out_TO: Tensor, onto_TO: Tensor | None = None) -> None:
         """out = x W', added to `onto_TO` where it is given."""

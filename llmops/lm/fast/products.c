@@ -4,7 +4,7 @@
    64 outputs at a time, their weights laid across once ([inputs][64], in the second cache); then six rows at a time, with
    all sums in registers. The head is one more product whose sums are never written: only log of the sum of exp is. */
 
-#include "numbers.h"
+#include "words.h"
 
 #if !defined(BFLOAT16) && defined(__AVX512F__)
 #include <omp.h>
@@ -122,26 +122,28 @@ static inline void take_in(float *x, long columns, float cap, float *most, float
     *most = high;
 }
 
-/* found = log of the sum of exp(x W') of each row. `held` is room for two numbers a row and thread. */
-void log_totals(const float *x, long stride, const float *w, float cap, float *found, float *held, long rows,
-                long inputs, long outputs) {
-    long threads = omp_get_max_threads();
+/* How many floats `log_totals` works in. */
+long words_held(long rows, long inputs) { return 2 * rows * omp_get_max_threads(); }
+
+/* found = log of the sum of exp(x W') of each row. `held` is two numbers a row and thread. */
+void log_totals(const Words *of, float *held, float *found) {
+    long threads = omp_get_max_threads(), rows = of->rows, inputs = of->inputs;
     for (long i = 0; i < threads * rows; i++) held[2 * i] = -3.0e38f, held[2 * i + 1] = 0;
 #pragma omp parallel for schedule(static) /* which thread adds what is settled: the same sums every time */
-    for (long first = 0; first < outputs; first += PANEL) {
+    for (long first = 0; first < of->words; first += PANEL) {
         float across[DEPTH * PANEL] __attribute__((aligned(64))), sums[CHUNK * PANEL] __attribute__((aligned(64)));
         float *mine = held + 2 * rows * omp_get_thread_num();
         for (long from = 0; from < rows; from += CHUNK) {
-            long to = least(rows, from + CHUNK), columns = least(PANEL, outputs - first);
+            long to = least(rows, from + CHUNK), columns = least(PANEL, of->words - first);
             for (long start = 0; start < inputs; start += DEPTH) {
                 long depth = least(DEPTH, inputs - start);
-                lay_across(w + first * inputs + start, inputs, columns, depth, across);
+                lay_across(of->w + first * inputs + start, inputs, columns, depth, across);
                 for (long row = from; row < to; row += TILE)
-                    tile(x + row * stride + start, stride, across, depth, sums + (row - from) * PANEL,
+                    tile(of->x + row * of->stride + start, of->stride, across, depth, sums + (row - from) * PANEL,
                          least(TILE, to - row), start > 0);
             }
             for (long row = from; row < to; row++)
-                take_in(sums + (row - from) * PANEL, columns, cap, mine + 2 * row, mine + 2 * row + 1);
+                take_in(sums + (row - from) * PANEL, columns, of->cap, mine + 2 * row, mine + 2 * row + 1);
         }
     }
     for (long row = 0; row < rows; row++) {
@@ -152,18 +154,17 @@ void log_totals(const float *x, long stride, const float *w, float cap, float *f
     }
 }
 
-/* found[n] = x[places[n]] . w[targets[n]], bent by the final soft cap. */
-void target_logits(const float *x, long stride, const float *w, float cap, const int64_t *places,
-                   const int64_t *targets, float *found, long count, long inputs) {
-    ROWS for (long n = 0; n < count; n++) {
-        const float *left = x + places[n] * stride, *right = w + targets[n] * inputs;
-        float sum = 0;
-        SUM("omp simd reduction(+ : sum)") for (long i = 0; i < inputs; i++) sum += left[i] * right[i];
-        found[n] = cap ? capped(sum, cap) : sum;
-    }
-}
-
 long products_here(void) { return !__builtin_cpu_is("intel"); }
 #else
 long products_here(void) { return 0; }
 #endif
+
+/* found[n] = x[places[n]] . w[targets[n]], bent by the final soft cap. */
+void target_logits(const Words *of, const int64_t *places, const int64_t *targets, float *found, long count) {
+    ROWS for (long n = 0; n < count; n++) {
+        const num *left = of->x + places[n] * of->stride, *right = of->w + targets[n] * of->inputs;
+        float sum = 0;
+        SUM("omp simd reduction(+ : sum)") for (long i = 0; i < of->inputs; i++) sum += get(left[i]) * get(right[i]);
+        found[n] = of->cap ? capped(sum, of->cap) : sum;
+    }
+}

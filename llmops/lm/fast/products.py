@@ -1,4 +1,4 @@
-"""`FrozenProducts`: what `products.c` does, by its arguments. Float32.
+"""Products with frozen weights in C, by their arguments: `Together` (`frozen.c`) and `WordProducts` (`words.c`).
 
 Axes: T tokens, I inputs, O outputs; U states, N targets, D hidden size, V vocabulary.
 """
@@ -6,49 +6,126 @@ Axes: T tokens, I inputs, O outputs; U states, N targets, D hidden size, V vocab
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.adapt import Narrow
+
 LEAST_ROWS = 96  # of fewer, torch's products are faster: to lay weights across costs as much as 12 rows
 
 
+class Words(ctypes.Structure):
+    """`Words` of `words.h`."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "w")),
+        *((name, ctypes.c_long) for name in ("stride", "rows", "inputs", "words")),
+        ("cap", ctypes.c_float),
+    )
+
+
 @dataclass(frozen=True)
-class FrozenProducts:
-    """FrozenProducts with frozen weights, and log-probabilities of which no logits are written."""
+class WordProducts:
+    """Log-probabilities of words, of which no logits are written. A final soft `cap` (0: none) bends logits first."""
 
     library: Any
 
-    def product(self, x_TI: Tensor, weight_OI: Tensor, out_TO: Tensor, onto_TO: Tensor | None) -> None:
-        """out = x W', added to `onto_TO` where it is given. Rows may be apart; W is dense."""
-        onto_stride = 0 if onto_TO is None else onto_TO.stride(0)
-        self.library.product(
-            _at(x_TI), ctypes.c_long(x_TI.stride(0)), _at(weight_OI), _at(onto_TO), ctypes.c_long(onto_stride),
-            _at(out_TO), *map(ctypes.c_long, (out_TO.stride(0), *x_TI.shape, len(weight_OI))),
-        )  # fmt: skip
-
     def log_totals(self, hidden_UD: Tensor, weight_VD: Tensor, cap: float) -> Tensor:
-        """log of the sum of exp of the logits of each state, U; a final soft `cap` (0 none) bends them first."""
-        rows, found = len(hidden_UD), torch.empty(len(hidden_UD))
-        held = torch.empty(torch.get_num_threads() * rows * 2)
-        self.library.log_totals(
-            _at(hidden_UD), ctypes.c_long(hidden_UD.stride(0)), _at(weight_VD), ctypes.c_float(cap), _at(found),
-            _at(held), *map(ctypes.c_long, (rows, hidden_UD.shape[1], len(weight_VD))),
-        )  # fmt: skip
+        """log of the sum of exp of the logits of each state, U."""
+        of, found = _words(hidden_UD, weight_VD, cap), torch.empty(len(hidden_UD))
+        room = self._room(of)
+        self.library.log_totals(ctypes.byref(of), _at(room), _at(found))
         return found
 
     def target_logits(
         self, hidden_UD: Tensor, weight_VD: Tensor, cap: float, places_N: Tensor, targets_N: Tensor
     ) -> Tensor:
         """The logit of each target behind the state at its place, N."""
-        found = torch.empty(len(targets_N))
-        self.library.target_logits(
-            _at(hidden_UD), ctypes.c_long(hidden_UD.stride(0)), _at(weight_VD), ctypes.c_float(cap), _at(places_N),
-            _at(targets_N), _at(found), *map(ctypes.c_long, (len(targets_N), hidden_UD.shape[1])),
-        )  # fmt: skip
+        of, found = _words(hidden_UD, weight_VD, cap), torch.empty(len(targets_N))
+        count = ctypes.c_long(len(targets_N))
+        self.library.target_logits(ctypes.byref(of), _at(places_N), _at(targets_N), _at(found), count)
         return found
+
+    def slopes(
+        self, hidden_ND: Tensor, weight_VD: Tensor, cap: float, targets_N: Tensor, slopes_ND: Tensor
+    ) -> Tensor:
+        """log p(target) of each state, N; its gradient by the state goes to `slopes_ND`. In bfloat16 only."""
+        of, found = _words(hidden_ND, weight_VD, cap), torch.empty(len(hidden_ND))
+        room = self._room(of)
+        self.library.word_slopes(ctypes.byref(of), *map(_at, (room, targets_N, found, slopes_ND)))
+        return found
+
+    def _room(self, of: Words) -> Tensor:
+        """What the threads work in; to be held until they have."""
+        return torch.empty(self.library.words_held(ctypes.c_long(of.rows), ctypes.c_long(of.inputs)))
+
+
+def _words(hidden_ND: Tensor, weight_VD: Tensor, cap: float) -> Words:
+    places = (hidden_ND.data_ptr(), weight_VD.data_ptr())
+    return Words(*places, hidden_ND.stride(0), *hidden_ND.shape, len(weight_VD), cap)
+
+
+class Layer(ctypes.Structure):
+    """`Layer` of `frozen.c`."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("w", "up")),
+        *((name, ctypes.c_long) for name in ("columns", "first", "ranks")),
+    )
+
+
+class Stack(ctypes.Structure):
+    """`Stack` of `frozen.c`."""
+
+    _fields_ = (
+        ("layers", ctypes.POINTER(Layer)),
+        *((name, ctypes.c_long) for name in ("count", "inputs", "outputs", "ranks")),
+        ("up", ctypes.c_void_p),
+    )
+
+
+class Rows(ctypes.Structure):
+    """`Rows` of `frozen.c`."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "between", "onto", "y")),
+        *((name, ctypes.c_long) for name in ("x_stride", "onto_stride", "y_stride", "rows")),
+    )
+
+
+class Together:
+    """The frozen weights of some layers that read the same input, with their adapters: one sum, rounded once."""
+
+    def __init__(self, library: Any, weights: Sequence[tuple[int, int]], inputs: int, adapters: Narrow | None) -> None:
+        """`weights`: where each layer's lie, and its outputs."""
+        self.library, self.adapters = library, adapters
+        ups = adapters.ups() if adapters else [(0, 0, 0)] * len(weights)
+        layers = [
+            Layer(place, up, outputs, first, ranks)
+            for (place, outputs), (first, ranks, up) in zip(weights, ups, strict=True)
+        ]
+        ranks, up = (adapters.rank, adapters.group.a_up) if adapters else (0, None)
+        outputs = sum(outputs for _, outputs in weights)
+        self.stack = Stack((Layer * len(layers))(*layers), len(layers), inputs, outputs, ranks, up)
+
+    def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor | None:
+        """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR."""
+        return self._product(x_TI, y_TO, onto_TO, back=False)
+
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor | None:
+        """Fill `dx_TI` with the gradient of the inputs; returns that of A x, TR."""
+        return self._product(dy_TO, dx_TI, None, back=True)
+
+    def _product(self, x: Tensor, y: Tensor, onto: Tensor | None, back: bool) -> Tensor | None:
+        between_TR = self.adapters.between(x, back) if self.adapters else None
+        onto_stride = 0 if onto is None else onto.stride(0)
+        rows = Rows(*map(_at, (x, between_TR, onto, y)), x.stride(0), onto_stride, y.stride(0), len(x))
+        self.library.frozen_product(ctypes.byref(self.stack), ctypes.c_int(back), ctypes.byref(rows))
+        return between_TR
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+SPARE = 2  # times what the first pack needs: larger ones find room, and pay for fresh pages where they need more only
 ALIGNED = 64  # bytes; a line of the cache, and the widest register
 
 
@@ -63,4 +64,4 @@ class Lender:
         if found and len(found.kept.memory) >= kept and len(found.desk.memory) >= desk:
             return found
         del found  # before the larger ones are there
-        return Rooms(Room(kept, self.dtype), Room(desk, self.dtype), self.free)
+        return Rooms(Room(SPARE * kept, self.dtype), Room(SPARE * desk, self.dtype), self.free)
