@@ -10,6 +10,7 @@ from torch import Tensor
 
 from llmops.lm.fast import kernels
 from llmops.lm.fast.adapt import Adapters, Factors, Narrow, Products, Sizes
+from llmops.lm.fast.room import Room
 
 GROUPS = {
     "q, k and v": Sizes(64, (64, 32, 32), (8, 8, 8)),
@@ -38,8 +39,9 @@ def results(adapters: Adapters, sizes: Sizes, factors: list[Factors | None], tok
     torch.manual_seed(2)
     x, dx, y, dy = (torch.randn(tokens, size).bfloat16() for size in [sizes.inputs] * 2 + [sum(sizes.outputs)] * 2)
     adapters.refresh(factors)
-    ax, dax = adapters.forward(x, y), adapters.backward(dy, dx)
-    return [y, dx, *adapters.gradients(x, ax, dy, dax, factors)]
+    room = Room(10_000, torch.bfloat16)
+    ax, dax = adapters.forward(x, y, room), adapters.backward(dy, dx, room)
+    return [y, dx, *adapters.gradients(x, ax, dy, dax, factors, room)]
 
 
 def furthest(ours: list[Tensor], theirs: list[Tensor]) -> float:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from llmops.lm.fast.room import Room
+
 EIGHT, LANE = 8, 16  # ranks, and columns, of which `adapt.c` takes so many at once
 
 
@@ -45,19 +47,24 @@ class Sizes:
 
 
 class Adapters(Protocol):
-    """What a group of projections asks of its adapters: y = W x + s B A x, of each layer, without the W x."""
+    """What a group of projections asks of its adapters: y = W x + s B A x, of each layer, without the W x.
+
+    What is between, TR, and what the work needs, lies in a `room`.
+    """
+
+    rank: int
 
     def refresh(self, factors: Sequence[Factors | None]) -> None:
         """Take over the factors as they are now."""
 
-    def forward(self, x_TI: Tensor, y_TO: Tensor) -> Tensor:
+    def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room) -> Tensor:
         """Add s B A x to `y_TO`; returns A x, TR."""
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor:
         """Add the gradient that the inputs have through the adapters to `dx_TI`; returns that of A x, TR."""
 
     def gradients(
-        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None], room: Room
     ) -> list[Tensor]:
         """Of A and B of each adapter in turn, in their own precision."""
 
@@ -66,9 +73,9 @@ class Products:
     """The A below each other and the s B on a diagonal, so that a group costs two narrow products."""
 
     def __init__(self, sizes: Sizes, dtype: torch.dtype) -> None:
-        self.places = sizes.places(sizes.ranks)
-        self.a_RI = torch.zeros(sum(sizes.ranks), sizes.inputs, dtype=dtype)
-        self.b_OR = torch.zeros(sum(sizes.outputs), sum(sizes.ranks), dtype=dtype)
+        self.places, self.rank = sizes.places(sizes.ranks), sum(sizes.ranks)
+        self.a_RI = torch.zeros(self.rank, sizes.inputs, dtype=dtype)
+        self.b_OR = torch.zeros(sum(sizes.outputs), self.rank, dtype=dtype)
 
     def refresh(self, factors: Sequence[Factors | None]) -> None:
         for (rows, places), factor in zip(self.places, factors, strict=True):
@@ -76,18 +83,18 @@ class Products:
                 self.a_RI[places].copy_(factor.a_RI)
                 self.b_OR[rows, places].copy_(factor.b_OR * factor.scale)
 
-    def forward(self, x_TI: Tensor, y_TO: Tensor) -> Tensor:
-        ax_TR = x_TI @ self.a_RI.T
+    def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room) -> Tensor:
+        ax_TR = torch.mm(x_TI, self.a_RI.T, out=room.take(len(x_TI), self.rank))
         y_TO.addmm_(ax_TR, self.b_OR.T)
         return ax_TR
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
-        dax_TR = dy_TO @ self.b_OR
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor:
+        dax_TR = torch.mm(dy_TO, self.b_OR, out=room.take(len(dy_TO), self.rank))
         dx_TI.addmm_(dax_TR, self.a_RI)
         return dax_TR
 
     def gradients(
-        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None], room: Room
     ) -> list[Tensor]:
         da_RI, db_RO = dax_TR.T @ x_TI, ax_TR.T @ dy_TO
         found: list[Tensor] = []
@@ -167,29 +174,29 @@ class Narrow:
             held += [a_RI, b_OR]
         self.library.adapt_refresh(ctypes.byref(self.group))
 
-    def forward(self, x_TI: Tensor, y_TO: Tensor) -> Tensor:
-        return self.between(x_TI, False, y_TO)
+    def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room) -> Tensor:
+        return self.between(x_TI, False, room, y_TO)
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor:
-        return self.between(dy_TO, True, dx_TI)
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor:
+        return self.between(dy_TO, True, room, dx_TI)
 
-    def between(self, x: Tensor, back: bool, y: Tensor | None = None) -> Tensor:
+    def between(self, x: Tensor, back: bool, room: Room, y: Tensor | None = None) -> Tensor:
         """A x, TR, or the gradient of it from that of the outputs; what follows from it is added to `y`."""
-        between_TR = torch.empty(len(x), self.rank, dtype=torch.bfloat16)
+        between_TR = room.take(len(x), self.rank)
         self.library.adapt(
             ctypes.byref(self.group), ctypes.c_int(back), _at(x), _at(between_TR), _at(y), ctypes.c_long(len(x))
         )
         return between_TR
 
     def gradients(
-        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None]
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None], room: Room
     ) -> list[Tensor]:
         shapes = [shape for part in self.parts for shape in ((part.rank, self.inputs), (part.columns, part.rank))]
-        room = torch.empty(sum(rows * columns for rows, columns in shapes))  # one, because allocating takes its time
-        found = [one.view(shape) for one, shape in zip(room.split([a * b for a, b in shapes]), shapes, strict=True)]
+        whole = torch.empty(sum(rows * columns for rows, columns in shapes))  # one, because allocating takes its time
+        found = [one.view(shape) for one, shape in zip(whole.split([a * b for a, b in shapes]), shapes, strict=True)]
         for part, da_RI, db_OR in zip(self.parts, found[::2], found[1::2], strict=True):
             part.da, part.db = da_RI.data_ptr(), db_OR.data_ptr()
-        pairs = torch.empty((len(x_TI) + 1) * self.rank, dtype=torch.int32)
+        pairs = room.take(2 * (len(x_TI) + 1), self.rank)
         self.library.adapt_gradients(
             ctypes.byref(self.group), *map(_at, (x_TI, ax_TR, dy_TO, dax_TR, pairs)), ctypes.c_long(len(x_TI))
         )

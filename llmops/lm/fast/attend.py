@@ -89,11 +89,10 @@ class Direct:
         self.library.attend(ctypes.byref(look), _at(out), _at(totals))
         return Seen(qkv, out, totals)
 
-    def backward(self, seen: Seen, dout: Tensor) -> Tensor:
-        """The gradient of the stacked q, k and v (T, (H + 2 G) E) from that of the mixed values."""
+    def backward(self, seen: Seen, dout: Tensor, dqkv: Tensor) -> None:
+        """Fill `dqkv`, the gradient of the stacked q, k and v (T, (H + 2 G) E), from that of the mixed values."""
         qkv = seen.qkv
         look, _held = self._look(qkv, self.library.attend_bytes)
-        dqkv = torch.empty_like(qkv)
         size = (2, len(self.places.places), self.heads.keys, self.heads.size)
         dk, dv = torch.empty(size, dtype=torch.float32)
         self.library.attend_backward(ctypes.byref(look), *map(_at, (seen.mixed, seen.totals, dout, dqkv, dk, dv)))
@@ -101,7 +100,6 @@ class Direct:
         self.library.settle_keys(
             ctypes.byref(look), _at(dk), _at(dv), order, offsets, _at(dqkv), ctypes.c_long(len(qkv))
         )
-        return dqkv
 
     def _look(self, qkv: Tensor, bytes_of: Any) -> tuple[Look, Tensor]:
         """The arguments of a call, and the memory that its threads work in."""

@@ -67,11 +67,13 @@ class Attention:
             kept.append(Seen(q, k, v, scores))
         return kept
 
-    def backward(self, kept: list[Seen], dout: Tensor) -> Tensor:
-        """The gradient of the stacked q, k and v (T, (H + 2 G) E) from that of the mixed values. Empties `kept`."""
+    def backward(self, kept: list[Seen], dout: Tensor, dqkv: Tensor) -> None:
+        """Fill `dqkv`, the gradient of the stacked q, k and v (T, (H + 2 G) E), from that of the mixed values.
+
+        Empties `kept`.
+        """
         passes, heads, tokens = self.passes, self.heads, len(dout)
         dout_THE = dout.view(tokens, heads.queries, heads.size)
-        dqkv = dout.new_empty(tokens, (heads.queries + 2 * heads.keys) * heads.size)
         dq_THE, dk_TGE, dv_TGE = heads.parts(dqkv)
         total_k, total_v = torch.zeros(2, tokens, heads.keys, heads.size, dtype=torch.float32)
         for group, seen in zip(self.groups, kept, strict=True):
@@ -88,7 +90,6 @@ class Attention:
         kept.clear()
         passes.settle(total_k, self.turn, dk_TGE)
         passes.settle(total_v, None, dv_TGE)
-        return dqkv
 
 
 def _below(x: Tensor, heads: Heads) -> Tensor:

@@ -56,8 +56,9 @@ class Block:
     def numbers(self) -> tuple[int, int]:
         """How many numbers of a token are kept (with the stream after the block), and how many are on the desk."""
         hidden, inner = self.qkv.inputs, self.down.inputs
-        kept = 2 * hidden + self.out.inputs + self.qkv.outputs + self.gate_up.outputs
-        return kept, 4 * hidden + 2 * inner + self.out.inputs
+        ranks = [fused.rank for fused in self.fused()]
+        kept = 2 * hidden + self.out.inputs + self.qkv.outputs + self.gate_up.outputs + sum(ranks)
+        return kept, 4 * hidden + 2 * inner + self.out.inputs + self.qkv.outputs + 3 * max(ranks)
 
     def fused(self) -> tuple[Fused, Fused, Fused, Fused]:
         """The four groups of projections, in the order of the forward pass."""
@@ -144,7 +145,7 @@ def forward(
     tokens = len(x_TD)
     qkv, mixed = room.take(tokens, block.qkv.outputs), room.take(tokens, block.out.inputs)
     middle_TD = room.take(*x_TD.shape)
-    ax_qkv = block.qkv.forward(step.normed(block.before_attention, x_TD), qkv)
+    ax_qkv = block.qkv.forward(step.normed(block.before_attention, x_TD), qkv, room)
     raw_qkv = qkv if block.of_queries else None
     if block.of_queries and block.of_keys:
         (raw_q, raw_k, _), (q, k, _) = block.heads.parts(qkv), block.heads.parts(qkv := qkv.clone())
@@ -153,14 +154,14 @@ def forward(
     seen = step.attention(block).forward(qkv, mixed) if before is None else None
     if before is not None:
         _behind(before, block, step, qkv, mixed)
-    raw_out, ax_out = _onto(block.out, step, block.after_attention, mixed, x_TD, middle_TD)
+    raw_out, ax_out = _onto(block.out, step, room, block.after_attention, mixed, x_TD, middle_TD)
     if places_N is not None:
         middle_TD = middle_TD[places_N]
     gate_up = room.take(len(middle_TD), block.gate_up.outputs)
-    ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD), gate_up)
+    ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD), gate_up, room)
     inner_TI = step.rooms.desk.take(len(middle_TD), block.down.inputs)
     step.passes.gate(gate_up, inner_TI, block.gelu)
-    raw_down, ax_down = _onto(block.down, step, block.after_mlp, inner_TI, middle_TD, after_TD)
+    raw_down, ax_down = _onto(block.down, step, room, block.after_mlp, inner_TI, middle_TD, after_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
     own = qkv if step.remember else None
     if step.sparing:
@@ -179,13 +180,13 @@ def _behind(before: Tensor, block: Block, step: Pass, qkv: Tensor, mixed: Tensor
 
 
 def _onto(
-    fused: Fused, step: Pass, norm: Norm | None, inputs: Tensor, x_TD: Tensor, y_TD: Tensor
+    fused: Fused, step: Pass, room: Room, norm: Norm | None, inputs: Tensor, x_TD: Tensor, y_TD: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """Fill y with x + the product, normalised where the family does so. Returns (the product before its norm; A x)."""
     if norm is None:
-        return None, fused.forward(inputs, y_TD, x_TD)
+        return None, fused.forward(inputs, y_TD, room, x_TD)
     raw_TD = torch.empty_like(x_TD)
-    ax = fused.forward(inputs, raw_TD)
+    ax = fused.forward(inputs, raw_TD, room)
     step.passes.norm(raw_TD, norm.weight, norm.eps, y_TD)
     y_TD.add_(x_TD)
     return raw_TD, ax
@@ -212,15 +213,15 @@ def _mlp_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: A
     of_gate_up, of_down = factors
     mark = desk.used
     dy_TD, dinner_TI = step.back(block.after_mlp, kept.raw_down, d_TD), desk.take(len(d_TD), block.down.inputs)
-    dax = block.down.backward(dy_TD, dinner_TI)
+    dax = block.down.backward(dy_TD, dinner_TI, desk)
     inner_TI = desk.take(*dinner_TI.shape)
     passes.gate_backward(kept.gate_up, dinner_TI, inner_TI, block.gelu)
-    found = [block.down.factor_gradients(inner_TI, ax_down, dy_TD, dax, of_down)]
+    found = [block.down.factor_gradients(inner_TI, ax_down, dy_TD, dax, of_down, desk)]
     desk.back_to(mark)
     dx_TD = desk.take(*d_TD.shape)
-    dax = block.gate_up.backward(kept.gate_up, dx_TD)
+    dax = block.gate_up.backward(kept.gate_up, dx_TD, desk)
     x_TD = step.normed(block.before_mlp, kept.middle)
-    found.append(block.gate_up.factor_gradients(x_TD, ax_gate_up, kept.gate_up, dax, of_gate_up))
+    found.append(block.gate_up.factor_gradients(x_TD, ax_gate_up, kept.gate_up, dax, of_gate_up, desk))
     passes.norm_backward(kept.middle, block.before_mlp.weight, block.before_mlp.eps, dx_TD, d_TD, True)
     desk.back_to(mark)
     return found
@@ -235,17 +236,18 @@ def _attention_backward(
     of_qkv, of_out = factors
     mark = desk.used
     dy_TD, dmixed = step.back(block.after_attention, kept.raw_out, d_TD), desk.take(*kept.mixed.shape)
-    dax = block.out.backward(dy_TD, dmixed)
-    found = [block.out.factor_gradients(kept.mixed, ax_out, dy_TD, dax, of_out)]
-    dqkv = step.attention(block).backward(kept.seen, dmixed)
+    dax = block.out.backward(dy_TD, dmixed, desk)
+    found = [block.out.factor_gradients(kept.mixed, ax_out, dy_TD, dax, of_out, desk)]
+    dqkv = desk.take(len(d_TD), block.qkv.outputs)
+    step.attention(block).backward(kept.seen, dmixed, dqkv)
     if kept.raw_qkv is not None and block.of_queries and block.of_keys:
         (raw_q, raw_k, _), (dq, dk, _) = block.heads.parts(kept.raw_qkv), block.heads.parts(dqkv)
         passes.norm_backward(raw_q, block.of_queries.weight, block.of_queries.eps, dq, dq, False)
         passes.norm_backward(raw_k, block.of_keys.weight, block.of_keys.eps, dk, dk, False)
     dx_TD = desk.take(*d_TD.shape)
-    dax = block.qkv.backward(dqkv, dx_TD)
+    dax = block.qkv.backward(dqkv, dx_TD, desk)
     x_TD = step.normed(block.before_attention, kept.x)
-    found.append(block.qkv.factor_gradients(x_TD, ax_qkv, dqkv, dax, of_qkv))
+    found.append(block.qkv.factor_gradients(x_TD, ax_qkv, dqkv, dax, of_qkv, desk))
     passes.norm_backward(kept.x, block.before_attention.weight, block.before_attention.eps, dx_TD, d_TD, True)
     desk.back_to(mark)
     return found

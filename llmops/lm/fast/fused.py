@@ -18,6 +18,7 @@ from llmops.lm.fast.adapt import Factors, Sizes
 from llmops.lm.fast.frozen import Frozen
 from llmops.lm.fast.plain import Plain
 from llmops.lm.fast.products import LEAST_ROWS
+from llmops.lm.fast.room import Room
 
 
 class Fused:
@@ -36,24 +37,35 @@ class Fused:
         if self.adapters:
             self.adapters.refresh(factors)
 
-    def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor | None:
+    @property
+    def rank(self) -> int:
+        """How many numbers of a token are between A and B."""
+        return self.adapters.rank if self.adapters else 0
+
+    def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room, onto_TO: Tensor | None = None) -> Tensor | None:
         """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, for B's gradient."""
         if self.together is not None and len(x_TI) >= LEAST_ROWS:
-            return self.together.forward(x_TI, y_TO, onto_TO)
+            return self.together.forward(x_TI, y_TO, room, onto_TO)
         self.frozen.forward(x_TI, y_TO, onto_TO)
-        return self.adapters.forward(x_TI, y_TO) if self.adapters else None
+        return self.adapters.forward(x_TI, y_TO, room) if self.adapters else None
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor | None:
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor | None:
         """Fill `dx_TI` with the gradient of the inputs; returns that of A x."""
         if self.together is not None and len(dy_TO) >= LEAST_ROWS:
-            return self.together.backward(dy_TO, dx_TI)
+            return self.together.backward(dy_TO, dx_TI, room)
         self.frozen.backward(dy_TO, dx_TI)
-        return self.adapters.backward(dy_TO, dx_TI) if self.adapters else None
+        return self.adapters.backward(dy_TO, dx_TI, room) if self.adapters else None
 
     def factor_gradients(
-        self, x_TI: Tensor, ax: Tensor | None, dy_TO: Tensor, dax: Tensor | None, factors: Sequence[Factors | None]
+        self,
+        x_TI: Tensor,
+        ax: Tensor | None,
+        dy_TO: Tensor,
+        dax: Tensor | None,
+        factors: Sequence[Factors | None],
+        room: Room,
     ) -> list[Tensor]:
         """Gradients of A and B of each adapter in turn."""
         if self.adapters is None or ax is None or dax is None:
             return []
-        return self.adapters.gradients(x_TI, ax, dy_TO, dax, factors)
+        return self.adapters.gradients(x_TI, ax, dy_TO, dax, factors, room)

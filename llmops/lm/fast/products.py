@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from llmops.lm.fast.adapt import Narrow
+from llmops.lm.fast.room import Room
 
 LEAST_ROWS = 96  # of fewer, torch's products are faster: to lay weights across costs as much as 12 rows
 
@@ -112,16 +113,16 @@ class Together:
         outputs = sum(outputs for _, outputs in weights)
         self.stack = Stack((Layer * len(layers))(*layers), len(layers), inputs, outputs, ranks, up)
 
-    def forward(self, x_TI: Tensor, y_TO: Tensor, onto_TO: Tensor | None = None) -> Tensor | None:
-        """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR."""
-        return self._product(x_TI, y_TO, onto_TO, back=False)
+    def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room, onto_TO: Tensor | None = None) -> Tensor | None:
+        """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR, in `room`."""
+        return self._product(x_TI, y_TO, room, onto_TO, back=False)
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor) -> Tensor | None:
-        """Fill `dx_TI` with the gradient of the inputs; returns that of A x, TR."""
-        return self._product(dy_TO, dx_TI, None, back=True)
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor | None:
+        """Fill `dx_TI` with the gradient of the inputs; returns that of A x, TR, in `room`."""
+        return self._product(dy_TO, dx_TI, room, None, back=True)
 
-    def _product(self, x: Tensor, y: Tensor, onto: Tensor | None, back: bool) -> Tensor | None:
-        between_TR = self.adapters.between(x, back) if self.adapters else None
+    def _product(self, x: Tensor, y: Tensor, room: Room, onto: Tensor | None, back: bool) -> Tensor | None:
+        between_TR = self.adapters.between(x, back, room) if self.adapters else None
         onto_stride = 0 if onto is None else onto.stride(0)
         rows = Rows(*map(_at, (x, between_TR, onto, y)), x.stride(0), onto_stride, y.stride(0), len(x))
         self.library.frozen_product(ctypes.byref(self.stack), ctypes.c_int(back), ctypes.byref(rows))
