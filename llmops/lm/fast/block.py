@@ -158,9 +158,8 @@ def forward(
     if places_N is not None:
         middle_TD = middle_TD[places_N]
     gate_up = room.take(len(middle_TD), block.gate_up.outputs)
-    ax_gate_up = block.gate_up.forward(step.normed(block.before_mlp, middle_TD), gate_up, room)
     inner_TI = step.rooms.desk.take(len(middle_TD), block.down.inputs)
-    step.passes.gate(gate_up, inner_TI, block.gelu)
+    ax_gate_up = block.gate_up.gate(step.normed(block.before_mlp, middle_TD), gate_up, inner_TI, block.gelu, room)
     raw_down, ax_down = _onto(block.down, step, room, block.after_mlp, inner_TI, middle_TD, after_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
     own = qkv if step.remember else None
@@ -212,10 +211,8 @@ def _mlp_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: A
     _, _, ax_gate_up, ax_down = kept.products
     of_gate_up, of_down = factors
     mark = desk.used
-    dy_TD, dinner_TI = step.back(block.after_mlp, kept.raw_down, d_TD), desk.take(len(d_TD), block.down.inputs)
-    dax = block.down.backward(dy_TD, dinner_TI, desk)
-    inner_TI = desk.take(*dinner_TI.shape)
-    passes.gate_backward(kept.gate_up, dinner_TI, inner_TI, block.gelu)
+    dy_TD, inner_TI = step.back(block.after_mlp, kept.raw_down, d_TD), desk.take(len(d_TD), block.down.inputs)
+    dax = block.down.gate_backward(dy_TD, kept.gate_up, inner_TI, block.gelu, desk)
     found = [block.down.factor_gradients(inner_TI, ax_down, dy_TD, dax, of_down, desk)]
     desk.back_to(mark)
     dx_TD = desk.take(*d_TD.shape)

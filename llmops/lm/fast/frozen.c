@@ -4,8 +4,10 @@
    have on warm squares (recipes/LOG.md).
 
    64 columns at a time, their weights laid out in pairs once for some rows, in the second cache; all that a number of y
-   is the sum of is added in float32 and rounded once. */
+   is the sum of is added in float32 and rounded once. What gates do follows at once: act(gate) * up of the sums of both,
+   or, of the sums that are its gradient, those of gate and up. */
 
+#include "gates.h"
 #include "pairs.h"
 
 #ifdef IN_PAIRS
@@ -30,11 +32,13 @@ typedef struct {
     const pair *up;
 } Stack;
 
-/* What is multiplied, what is between (rows x ranks), what the sum is added to (or null), and where it goes. */
+/* What is multiplied, what is between (rows x ranks), what the sum is added to (or null), and where it goes. Where `inner`
+   is given, y is of gates and ups beside each other, and `inner` (rows x half as many) of act(gate) * up: the sums are
+   both, or on the way back the gradient of `inner`, and y is turned into its own. */
 typedef struct {
     const num *x, *between, *onto;
-    num *y;
-    long x_stride, onto_stride, y_stride, rows;
+    num *y, *inner;
+    long x_stride, onto_stride, y_stride, rows, gelu;
 } Rows;
 
 /* Some rows of a panel: its pairs, and its sums. */
@@ -55,14 +59,21 @@ static void sum_in(const num *x, long stride, const pair *b, long width, long pa
     }
 }
 
-static void forward(const Stack *of, const Layer *layer, long column, const Rows *io, const Piece *piece) {
+/* Of `count` layers, the same columns of each beside each other. */
+static void forward(const Stack *of, const Layer *layers, long count, long column, const Rows *io, const Piece *piece) {
+    long each = piece->columns / count;
     for (long start = 0; start < of->inputs; start += 2 * DEPTH) {
         long pairs = least(2 * DEPTH, of->inputs - start) / 2;
-        pack_across(layer->w + column * of->inputs + start, of->inputs, piece->columns, piece->laid, PANEL, pairs);
+        for (long n = 0; n < count; n++)
+            pack_across(layers[n].w + column * of->inputs + start, of->inputs, each, piece->laid + n * each, PANEL, pairs);
         sum_in(io->x + start, io->x_stride, piece->laid, PANEL, pairs, piece, start > 0);
     }
-    if (layer->ranks)
-        sum_in(io->between + layer->first, of->ranks, layer->up + column, layer->columns, layer->ranks / 2, piece, 1);
+    for (const Layer *layer = layers; layer < layers + count; layer++) {
+        Piece part = *piece;
+        part.columns = each, part.sums += (layer - layers) * each;
+        if (layer->ranks)
+            sum_in(io->between + layer->first, of->ranks, layer->up + column, layer->columns, layer->ranks / 2, &part, 1);
+    }
 }
 
 static void back(const Stack *of, long column, const Rows *io, const Piece *piece) {
@@ -91,10 +102,37 @@ static void write_out(const Rows *io, const Piece *piece, long column) {
     }
 }
 
+/* The sums of gates and ups, and what is gated. */
+static void write_gates(const Rows *io, const Piece *piece, long column) {
+    long each = piece->columns / 2, half = io->y_stride / 2;
+    for (long row = 0; row < piece->count; row++) {
+        const float *from = piece->sums + row * PANEL;
+        num *g = io->y + (piece->from + row) * io->y_stride + column, *to = io->inner + (piece->from + row) * half + column;
+        for (long n = 0; n < each; n += LANE) {
+            stripe gate = _mm512_loadu_ps(from + n), up = _mm512_loadu_ps(from + each + n);
+            store(g + n, gate, LANE), store(g + half + n, up, LANE);
+            store(to + n, gated(gate, up, io->gelu), LANE);
+        }
+    }
+}
+
+/* From the sums, which are the gradient of what is gated, those of gates and ups; and what is gated once more. */
+static void write_gates_back(const Rows *io, const Piece *piece, long column) {
+    long half = io->y_stride / 2;
+    for (long row = 0; row < piece->count; row++) {
+        num *g = io->y + (piece->from + row) * io->y_stride + column, *to = io->inner + (piece->from + row) * half + column;
+        for (long n = 0; n < piece->columns; n += LANE) {
+            stripe gate = load(g + n, LANE), up = load(g + half + n, LANE);
+            store(to + n, gated_back(&gate, &up, _mm512_loadu_ps(piece->sums + row * PANEL + n), io->gelu), LANE);
+            store(g + n, gate, LANE), store(g + half + n, up, LANE);
+        }
+    }
+}
+
 void frozen_product(const Stack *of, int way_back, const Rows *io) {
-    long panels = 0, threads = omp_get_max_threads();
-    if (way_back) panels = (of->inputs + PANEL - 1) / PANEL;
-    for (long n = 0; n < of->count && !way_back; n++) panels += (of->layers[n].columns + PANEL - 1) / PANEL;
+    long threads = omp_get_max_threads(), together = io->inner && !way_back ? 2 : 1, wide = PANEL / together, panels = 0;
+    if (way_back) panels = (of->inputs + wide - 1) / wide;
+    for (long n = 0; n < of->count && !way_back; n += together) panels += (of->layers[n].columns + wide - 1) / wide;
     long parts = (ITEMS * threads + panels - 1) / panels, least_parts = (io->rows + CHUNK - 1) / CHUNK;
     if (parts < least_parts) parts = least_parts;
     long part = up_to((io->rows + parts - 1) / parts, TILE);
@@ -105,17 +143,19 @@ void frozen_product(const Stack *of, int way_back, const Rows *io) {
         float sums[CHUNK * PANEL] __attribute__((aligned(64)));
         Piece piece = {item % parts * part, 0, 0, laid, sums};
         piece.count = least(part, io->rows - piece.from);
-        long column = item / parts * PANEL, before = 0;
+        long column = item / parts * wide, before = 0;
         const Layer *layer = of->layers;
         if (way_back) {
             piece.columns = least(PANEL, of->inputs - column);
             back(of, column, io, &piece);
         } else {
-            while (column >= up_to(layer->columns, PANEL)) column -= up_to(layer->columns, PANEL), before += layer++->columns;
-            piece.columns = least(PANEL, layer->columns - column);
-            forward(of, layer, column, io, &piece);
+            while (column >= up_to(layer->columns, wide)) column -= up_to(layer->columns, wide), before += layer++->columns;
+            piece.columns = least(wide, layer->columns - column) * together;
+            forward(of, layer, together, column, io, &piece);
         }
-        write_out(io, &piece, before + column);
+        if (!io->inner) write_out(io, &piece, before + column);
+        else if (way_back) write_gates_back(io, &piece, column);
+        else write_gates(io, &piece, column);
     }
 }
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from llmops.lm.fast.adapt import Factors, Sizes
 from llmops.lm.fast.frozen import Frozen
 from llmops.lm.fast.plain import Plain
-from llmops.lm.fast.products import LEAST_ROWS
+from llmops.lm.fast.products import LEAST_ROWS, Together
 from llmops.lm.fast.room import Room
 
 
@@ -44,17 +44,38 @@ class Fused:
 
     def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room, onto_TO: Tensor | None = None) -> Tensor | None:
         """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, for B's gradient."""
-        if self.together is not None and len(x_TI) >= LEAST_ROWS:
-            return self.together.forward(x_TI, y_TO, room, onto_TO)
+        if (together := self._together(x_TI)) is not None:
+            return together.forward(x_TI, y_TO, room, onto_TO)
         self.frozen.forward(x_TI, y_TO, onto_TO)
         return self.adapters.forward(x_TI, y_TO, room) if self.adapters else None
 
     def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor | None:
         """Fill `dx_TI` with the gradient of the inputs; returns that of A x."""
-        if self.together is not None and len(dy_TO) >= LEAST_ROWS:
-            return self.together.backward(dy_TO, dx_TI, room)
+        if (together := self._together(dy_TO)) is not None:
+            return together.backward(dy_TO, dx_TI, room)
         self.frozen.backward(dy_TO, dx_TI)
         return self.adapters.backward(dy_TO, dx_TI, room) if self.adapters else None
+
+    def gate(self, x_TI: Tensor, gu: Tensor, inner: Tensor, gelu: bool, room: Room) -> Tensor | None:
+        """Of gate and up: `forward` to `gu`, and what is gated to `inner`; returns A x."""
+        if (together := self._together(x_TI)) is not None:
+            return together.gate(x_TI, gu, inner, gelu, room)
+        ax = self.forward(x_TI, gu, room)
+        self.frozen.passes.gate(gu, inner, gelu)
+        return ax
+
+    def gate_backward(self, dy_TO: Tensor, gu: Tensor, inner: Tensor, gelu: bool, room: Room) -> Tensor | None:
+        """Of what follows gate and up: turn `gu` into its gradient, fill `inner` again; returns the gradient of A x."""
+        if (together := self._together(dy_TO)) is not None:
+            return together.gate_backward(dy_TO, gu, inner, gelu, room)
+        dinner = room.take(*inner.shape)
+        dax = self.backward(dy_TO, dinner, room)
+        self.frozen.passes.gate_backward(gu, dinner, inner, gelu)
+        return dax
+
+    def _together(self, x: Tensor) -> Together | None:
+        """What does product and adapters in one, where that is the faster way for so many tokens."""
+        return self.together if len(x) >= LEAST_ROWS else None
 
     def factor_gradients(
         self,

@@ -3,7 +3,7 @@
    Built when it is needed, once for float32 and once with -DBFLOAT16. Sums are in float32. Rows are `stride` elements
    apart; the last axis is dense. A NaN stays a NaN: no fast-math, only reductions may be reordered (`omp simd`). */
 
-#include "numbers.h"
+#include "gates.h"
 
 /* out = x / rms(x) * w. Each of `rows` holds `groups` vectors of `size` side by side. */
 void norm(const num *x, long x_stride, const float *w, float eps, num *out, long out_stride, long rows, long groups,
@@ -42,34 +42,20 @@ void norm_backward(const num *x, long x_stride, const float *w, float eps, const
         }
 }
 
-/* Both activations are g times the logistic function of z: z = g (SiLU), or that of GELU with tanh. */
-#define CUBIC 0.044715f
-#define SLOPE 1.5957691216f /* 2 sqrt(2 / pi) */
-
-static inline stripe bend(stripe g, int gelu) {
-    if (gelu) g = SLOPE * (g + CUBIC * g * g * g);
-    return g;
-}
-static inline stripe bend_slope(stripe g) { return SLOPE * (1.0f + 3.0f * CUBIC * g * g); }
-
 /* One row of `gate` and of `gate_backward`: inlined with a constant `gelu`, so that no lane decides it. */
 static inline __attribute__((always_inline)) void gate_row(const num *g, const num *u, num *to, int gelu, long size) {
-    STRIPES for (long i = 0; i < size; i += STRIPE) {
-        stripe x = load(g + i, size - i);
-        store(to + i, x / (1.0f + exp_of_each(-bend(x, gelu))) * load(u + i, size - i), size - i);
-    }
+    STRIPES for (long i = 0; i < size; i += STRIPE)
+        store(to + i, gated(load(g + i, size - i), load(u + i, size - i), gelu), size - i);
 }
 
 static inline __attribute__((always_inline)) void gate_row_backward(num *restrict g, num *restrict u,
                                                                     const num *restrict d, num *restrict to, int gelu,
                                                                     long size) {
     STRIPES for (long i = 0; i < size; i += STRIPE) {
-        stripe x = load(g + i, size - i), up = load(u + i, size - i), dy = load(d + i, size - i);
-        stripe s = 1.0f / (1.0f + exp_of_each(-bend(x, gelu))), act = x * s, back = act * (1.0f - s);
-        store(to + i, act * up, size - i);
-        if (gelu) back = back * bend_slope(x);
-        store(g + i, dy * up * (s + back), size - i);
-        store(u + i, dy * act, size - i);
+        stripe gate = load(g + i, size - i), up = load(u + i, size - i);
+        store(to + i, gated_back(&gate, &up, load(d + i, size - i), gelu), size - i);
+        store(g + i, gate, size - i);
+        store(u + i, up, size - i);
     }
 }
 
