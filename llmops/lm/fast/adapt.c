@@ -140,6 +140,23 @@ typedef struct {
     float scale;
 } Sums;
 
+/* Pairs of two rows' numbers, `vectors` x 16 columns; of 32, those that stand where `column_of` says. */
+INLINED void pairs_of(const num *upper, const num *lower, __m512bh *both, int vectors) {
+    if (vectors == 2) {
+        __m512i a = _mm512_loadu_si512(upper), b = lower ? _mm512_loadu_si512(lower) : _mm512_setzero_si512();
+        both[0] = (__m512bh)_mm512_unpacklo_epi16(a, b), both[1] = (__m512bh)_mm512_unpackhi_epi16(a, b);
+        return;
+    }
+    __m256i a = _mm256_loadu_si256((const __m256i *)upper), b = _mm256_setzero_si256();
+    if (lower) b = _mm256_loadu_si256((const __m256i *)lower);
+    __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16);
+    both[0] = (__m512bh)_mm512_or_si512(_mm512_cvtepu16_epi32(a), high);
+}
+
+static inline int column_of(int vector, int lane, int vectors) {
+    return vectors == 2 ? lane / 4 * 8 + vector * 4 + lane % 4 : lane;
+}
+
 /* Sums over tokens of x times what is between, for 8 ranks and 16 columns a vector. `pairs` holds what is between as
    pairs of tokens, [tokens / 2][ranks]. */
 INLINED void sum_up(const num *x, long width, const pair *pairs, long ranks, long rows, const Sums *to, int vectors) {
@@ -148,13 +165,8 @@ INLINED void sum_up(const num *x, long width, const pair *pairs, long ranks, lon
         for (int v = 0; v < vectors; v++) held[r][v] = _mm512_setzero_ps();
     for (long row = 0; row < rows; row += 2) {
         __m512bh both[2];
-        for (int v = 0; v < vectors; v++) {
-            const num *at = x + row * width + v * LANE;
-            __m256i upper = _mm256_loadu_si256((const __m256i *)at), lower = _mm256_setzero_si256();
-            if (row + 1 < rows) lower = _mm256_loadu_si256((const __m256i *)(at + width));
-            __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(lower), 16);
-            both[v] = (__m512bh)_mm512_or_si512(_mm512_cvtepu16_epi32(upper), high);
-        }
+        const num *upper = x + row * width;
+        pairs_of(upper, row + 1 < rows ? upper + width : 0, both, vectors);
         for (int r = 0; r < RANKS; r++) {
             __m512bh left = (__m512bh)_mm512_set1_epi32(pairs[row / 2 * ranks + r]);
             for (int v = 0; v < vectors; v++) held[r][v] = _mm512_dpbf16_ps(held[r][v], left, both[v]);
@@ -165,7 +177,7 @@ INLINED void sum_up(const num *x, long width, const pair *pairs, long ranks, lon
             float sums[LANE];
             _mm512_storeu_ps(sums, held[r][v]);
             for (int c = 0; c < LANE; c++)
-                to->found[r * to->by_rank + (v * LANE + c) * to->by_column] = sums[c] * to->scale;
+                to->found[r * to->by_rank + column_of(v, c, vectors) * to->by_column] = sums[c] * to->scale;
         }
 }
 

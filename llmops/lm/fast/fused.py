@@ -75,7 +75,7 @@ class Fused:
 
     def _together(self, x: Tensor) -> Together | None:
         """What does product and adapters in one, where that is the faster way for so many tokens."""
-        return self.together if len(x) >= LEAST_ROWS else None
+        return self.together if x.shape[0] >= LEAST_ROWS else None
 
     def factor_gradients(
         self,

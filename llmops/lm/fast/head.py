@@ -23,7 +23,7 @@ from llmops.lm.mapped import Lying
 # Positions at once. SmolLM2's 49,152 logits for 256 positions in bfloat16 are 25 MB and stay in a third-level cache:
 # 409 and 383 GFLOP/s forward and back, where 650 positions have 368 and 333. Gemma's 262,144 are held to 122 positions.
 CHUNK, CHUNK_BYTES = 256, 64_000_000
-STATES = 512  # at once in C: each thread holds a float32 sum of weights for each, 1.2 MB of SmolLM2
+STATES = 1024  # at once in C: each thread holds a float32 sum of weights for each, 2.4 MB of SmolLM2
 WORDS = 8192  # whose weights are in memory at once, where they are let go of: 19 MB of SmolLM2's 113
 CACHED_BYTES = 26_000_000  # of logits that are only summed: they are read twice, and stay in a third-level cache
 

@@ -143,7 +143,7 @@ class Together:
         between_TR = self.adapters.between(x, back, room) if self.adapters else None
         onto_stride = 0 if onto is None else onto.stride(0)
         tensors = map(_at, (x, between_TR, onto, y, inner))
-        rows = Rows(*tensors, x.stride(0), onto_stride, y.stride(0), len(x), gelu)
+        rows = Rows(*tensors, x.stride(0), onto_stride, y.stride(0), x.shape[0], gelu)
         self.library.frozen_product(ctypes.byref(self.stack), ctypes.c_int(back), ctypes.byref(rows))
         return between_TR
 

@@ -19,14 +19,14 @@ class Room:
     """A stack of tensors of one type in one piece of memory. What does not fit is allocated by itself."""
 
     def __init__(self, numbers: int, dtype: torch.dtype) -> None:
-        self.memory = torch.empty(numbers, dtype=dtype)
+        self.memory, self.size = torch.empty(numbers, dtype=dtype), numbers
         self.step = ALIGNED // self.memory.element_size()
         self.used = 0
 
     def take(self, rows: int, columns: int) -> Tensor:
         """A dense tensor, its numbers as they were left."""
         start, size = self.used, rows * columns
-        if start + size > len(self.memory):
+        if start + size > self.size:
             return torch.empty(rows, columns, dtype=self.memory.dtype)
         self.used += -(-size // self.step) * self.step
         return self.memory[start : start + size].view(rows, columns)
@@ -61,7 +61,7 @@ class Lender:
     def lend(self, kept: int, desk: int) -> Rooms:
         """Rooms for so many numbers: those that were given back last, where they are large enough."""
         found = self.free.pop() if self.free else None
-        if found and len(found.kept.memory) >= kept and len(found.desk.memory) >= desk:
+        if found and found.kept.size >= kept and found.desk.size >= desk:
             return found
         del found  # before the larger ones are there
         return Rooms(Room(SPARE * kept, self.dtype), Room(SPARE * desk, self.dtype), self.free)
