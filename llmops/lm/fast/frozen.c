@@ -3,7 +3,7 @@
    (`adapt.c`). In a pack, whose layers find nothing in the cache, torch's own products ran at 60 to 85 % of what they
    have on warm squares (recipes/LOG.md).
 
-   64 columns at a time, their weights laid out in pairs once for some rows, in the second cache; all that a number of y
+   128 columns at a time, their weights laid out in pairs once for some rows, in the second cache; all that a number of y
    is the sum of is added in float32 and rounded once. What gates do follows at once: act(gate) * up of the sums of both,
    or, of the sums that are its gradient, those of gate and up. */
 
@@ -13,9 +13,9 @@
 #ifdef IN_PAIRS
 #include <omp.h>
 
-/* DEPTH pairs of PANEL columns are 196 kB of a second cache, the sums of CHUNK rows 98 kB. A thread has ITEMS pieces of
+/* DEPTH pairs of PANEL columns are 393 kB of a second cache, the sums of CHUNK rows 197 kB. A thread has ITEMS pieces of
    work at least: fewer, and one waits for the other. */
-enum { PANEL = 4 * LANE, DEPTH = 768, CHUNK = 768, ITEMS = 8 };
+enum { PANEL = 8 * LANE, DEPTH = 768, CHUNK = 384, ITEMS = 8 };
 
 /* One layer: W (columns x inputs), and where its adapter has ranks, the first of them among all, and s B in pairs of
    ranks, [ranks / 2][columns]. */
