@@ -50,9 +50,9 @@ class Clock(TrainerCallback):
 def main(job: dict[str, Any]) -> None:
     """Train, and print what was found."""
     torch.set_num_threads(job["threads"])
-    chosen = [job["rows"][index] for batch in job["batches"] for index in batch]
+    chosen = [(job["rows"][index], job["starts"][index]) for batch in job["batches"] for index in batch]
     data = Dataset.from_list(
-        [{"input_ids": row, "completion_mask": [int(at >= len(row) // 2) for at in range(len(row))]} for row in chosen]
+        [{"input_ids": row, "completion_mask": [int(at >= start) for at in range(len(row))]} for row, start in chosen]
     )
     tuned = job["kind"] == "tuned"
     model = job["base"]

@@ -1,13 +1,16 @@
 """Training SmolLM2-135M with LoRA, beside TRL's `SFTTrainer`: tokens a second, memory, losses, and the ceiling.
 
 The same rows, adapter, batches, learning rates and steps on every side, each in a process of its own. Rows are this
-repository's own text, cut to 50 to 300 tokens, the second half of each learned. `default` is TRL as it comes; `tuned`
-is TRL by hand: frozen weights in bfloat16, rows grouped by length (it gets our batches), no gradient checkpointing. The
-reference is transformers in float32. The first step of each warms up and does not count. Prints one JSON line a figure.
+repository's own text, cut to 50 to 300 tokens or to 1,024, the second half of each learned; and those of two recipes,
+which begin alike. `default` is TRL as it comes, environment included; `tuned` is TRL by hand: frozen weights in
+bfloat16, rows grouped by length (it gets our batches), no gradient checkpointing, and the environment that our command
+line sets. The reference is transformers in float32. The first step of each warms up and does not count. Prints one JSON
+line a figure. Names of cases as arguments leave the others out.
 """
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import math
@@ -99,7 +102,10 @@ def ours(job: dict[str, Any]) -> Side:
             "patience": 0, "tracker": "none", "seed": 0,
         }
     )  # fmt: skip
-    examples = [Example(row, [place >= len(row) // 2 for place in range(len(row))]) for row in job["rows"]]
+    examples = [
+        Example(row, [place >= start for place in range(len(row))])
+        for row, start in zip(job["rows"], job["starts"], strict=True)
+    ]
     taught = Batch([Lesson(f"r{place}", (example,)) for place, example in enumerate(examples)])
     made = loop.build(base, knobs)
     flops, records = [measure_flops(job["precision"], "cpu")], []
@@ -127,13 +133,14 @@ def operations(lengths: Sequence[int]) -> float:
     return 4 * blocks * tokens + 6 * adapters * tokens + attention + 4 * head * tokens / 2
 
 
-def in_a_process(command: Sequence[str], job: dict[str, Any]) -> Side:
-    """Run one side on its own, with the job in a file."""
+def in_a_process(command: Sequence[str], job: dict[str, Any], tuned: bool = True) -> Side:
+    """Run one side on its own, with the job in a file; `tuned`: in the environment that our command line sets."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(job, file)
         file.flush()
         threads = str(job["threads"])
-        environment = {**os.environ, "GOMP_SPINCOUNT": "30000", "OMP_NUM_THREADS": threads, "THP_MEM_ALLOC_ENABLE": "1"}
+        settings = {"GOMP_SPINCOUNT": "30000", "THP_MEM_ALLOC_ENABLE": "1"} if tuned else {}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, **settings}
         done = subprocess.run(
             [*command, file.name], check=False, capture_output=True, text=True, env=environment, cwd=ROOT
         )
@@ -163,51 +170,88 @@ def apart(one: Side, other: Side) -> float:
     return max(abs(a - b) for a, b in zip(one.losses, other.losses, strict=False))
 
 
-def main() -> None:
-    """Print every figure."""
+def recipe_rows(name: str, tokenizer: Any, shortest: int, longest: int, count: int) -> list[tuple[list[int], int]]:
+    """`count` training rows of a recipe as the model sees them, and where the reply of each begins."""
+    from llmops.lm.render import Renderer
+    from llmops.pipeline.make import prepare
+    from llmops.store.workspace import Workspace
+
+    recipe = importlib.import_module(f"recipes.{name}").RECIPE
+    renderer = Renderer(tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        at = Workspace.find(Path(folder))
+        examples = [renderer.row(row) for row in at.rows(prepare(recipe, at).id, "train")]
+    fitting = [(example.ids, example.start) for example in examples if shortest <= len(example.ids) <= longest]
+    random.Random(0).shuffle(fitting)
+    return fitting[:count]
+
+
+CASES = {  # (shortest and longest row, rows a batch, steps)
+    "50 to 300 tokens": ((50, 300), BATCH, 9),
+    "1,024 tokens": ((1024, 1024), 2, 4),
+    "instruct": ((50, 300), BATCH, 9),
+    "tone": ((1, 300), 16, 9),
+}
+
+
+def main(names: Sequence[str]) -> None:
+    """Print every figure of some cases."""
     from llmops.core.context import Surroundings
     from llmops.lm.base import load_tokenizer
     from llmops.lm.machine import has_fast_bfloat16
     from llmops.lm.pack import pack_tokens
     from llmops.planning.bases import open_base
 
-    tokenizer = load_tokenizer(open_base(BASE, Surroundings()).folder)
-    folder = str(open_base(BASE, Surroundings()).folder)
-    precision = "bfloat16" if has_fast_bfloat16("cpu") else "float32"
-    threads = len(os.sched_getaffinity(0))
-    shared = {"base": folder, "rank": RANK, "rate": RATE, "threads": threads, "precision": precision}
+    folder = open_base(BASE, Surroundings()).folder
+    tokenizer = load_tokenizer(folder)
+    shared = {
+        "base": str(folder), "rank": RANK, "rate": RATE, "threads": len(os.sched_getaffinity(0)),
+        "precision": "bfloat16" if has_fast_bfloat16("cpu") else "float32", "decoder": "compiled",
+        "pack_tokens": pack_tokens("cpu"),
+    }  # fmt: skip
+    for name in names or CASES:
+        sizes, batch, steps = CASES[name]
+        if name[0].isdigit():
+            taken = [(row, len(row) // 2) for row in rows(tokenizer, *sizes, batch * steps)]
+        else:
+            taken = recipe_rows(name, tokenizer, *sizes, batch * steps)
+        chosen, starts = zip(*taken, strict=True)
+        compare(name, {**shared, "rows": chosen, "starts": starts, "batch": batch, "steps": steps})
+
+
+def compare(name: str, job: dict[str, Any]) -> None:
+    """Print every figure of one case."""
     me = [sys.executable, "-m", "tests.benchmarks.train", "--ours"]
     peer = [str(PEERS), str(THEIRS)]
-    for name, sizes, batch, steps in (("50 to 300 tokens", (50, 300), BATCH, 9), ("1,024 tokens", (1024, 1024), 2, 4)):
-        job = {**shared, "rows": rows(tokenizer, *sizes, batch * steps), "batch": batch, "steps": steps}
-        job |= {"decoder": "compiled", "pack_tokens": pack_tokens("cpu")}
-        mine = in_a_process(me, job)
+    mine = in_a_process(me, job)
+    if name[0].isdigit():  # of a recipe's rows much is gone through once for many
         share = mine.share([[len(job["rows"][index]) for index in batch] for batch in batches(job)])
         figure(f"share of the ceiling, {name}", "of 1", share, None, ">= 0.85", flops=mine.flops)
-        reference = in_a_process(me, {**job, "decoder": "transformers", "precision": "float32"}) if batch > 2 else None
-        if reference:
-            figure(
-                f"loss curve beside float32, {name}", "nats", apart(mine, reference), None, "< 0.02",
-                curve=mine.losses, reference=reference.losses,
-            )  # fmt: skip
-        if not PEERS.exists():
-            print(json.dumps({"benchmark": f"TRL, {name}", "skipped": "make bench-setup installs it"}))
-            continue
-        tuned = in_a_process(peer, {**job, "kind": "tuned", "batches": batches(job)})
-        figure(f"training, {name}", "tokens/s", mine.tokens_per_s, ("trl tuned", tuned.tokens_per_s),
-               ">= 3 times" if batch > 2 else ">= 2 times")  # fmt: skip
-        figure(f"loss curve, {name}", "nats", apart(mine, tuned), None, "< 0.02", curve=mine.losses, trl=tuned.losses)
-        figure(f"peak memory, {name}", "bytes", mine.peak_bytes, ("trl tuned", tuned.peak_bytes), "")
-        if batch > 2:
-            short = {**job, "kind": "default", "steps": 4}
-            default = in_a_process(peer, {**short, "batches": scattered(len(job["rows"]), batch)[: short["steps"]]})
-            figure(
-                f"training, {name}", "tokens/s", mine.tokens_per_s, ("trl default", default.tokens_per_s), ">= 8 times"
-            )
-            figure(
-                f"peak memory, {name}", "bytes", mine.peak_bytes, ("trl default", default.peak_bytes), "<= 0.4 times"
-            )
-            figure("mean loss", "nats", mean(mine.losses), ("trl default", mean(default.losses)), "")
+    short_rows = name != "1,024 tokens"
+    reference = in_a_process(me, {**job, "decoder": "transformers", "precision": "float32"}) if short_rows else None
+    if reference:
+        figure(
+            f"loss curve beside float32, {name}", "nats", apart(mine, reference), None, "< 0.02",
+            curve=mine.losses, reference=reference.losses,
+        )  # fmt: skip
+    if not PEERS.exists():
+        print(json.dumps({"benchmark": f"TRL, {name}", "skipped": "make bench-setup installs it"}))
+        return
+    tuned = in_a_process(peer, {**job, "kind": "tuned", "batches": batches(job)})
+    goal = ">= 3 times" if short_rows else ">= 2 times"
+    figure(f"training, {name}", "tokens/s", mine.tokens_per_s, ("trl tuned", tuned.tokens_per_s), goal)
+    figure(f"loss curve, {name}", "nats", apart(mine, tuned), None, "< 0.02", curve=mine.losses, trl=tuned.losses)
+    if reference:
+        figure(f"loss curve of trl tuned beside float32, {name}", "nats", apart(tuned, reference), None, "")
+    figure(f"peak memory, {name}", "bytes", mine.peak_bytes, ("trl tuned", tuned.peak_bytes), "")
+    if not short_rows:
+        return
+    drawn = scattered(len(job["rows"]), job["batch"])[:4]
+    default = in_a_process(peer, {**job, "kind": "default", "steps": 4, "batches": drawn}, tuned=False)
+    trl = ("trl default", default.tokens_per_s)
+    figure(f"training, {name}", "tokens/s", mine.tokens_per_s, trl, ">= 8 times")
+    figure(f"peak memory, {name}", "bytes", mine.peak_bytes, ("trl default", default.peak_bytes), "<= 0.4 times")
+    figure(f"mean loss, {name}", "nats", mean(mine.losses), ("trl default", mean(default.losses)), "")
 
 
 def batches(job: dict[str, Any]) -> list[list[int]]:
@@ -233,4 +277,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--ours"]:
         print(json.dumps(ours(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))).__dict__))
     else:
-        main()
+        main(sys.argv[1:])

@@ -224,9 +224,7 @@ def _mlp_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: A
     return found
 
 
-def _attention_backward(
-    block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors
-) -> list[list[Tensor]]:
+def _attention_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors) -> list[list[Tensor]]:
     """Turn `d_TD` into the gradient of the stream before attention, in place."""
     passes, desk = step.passes, step.rooms.desk
     ax_qkv, ax_out, _, _ = kept.products

@@ -51,9 +51,7 @@ class WordProducts:
         self.library.target_logits(ctypes.byref(of), _at(places_N), _at(targets_N), _at(found), count)
         return found
 
-    def slopes(
-        self, hidden_ND: Tensor, weight_VD: Tensor, cap: float, targets_N: Tensor, slopes_ND: Tensor
-    ) -> Tensor:
+    def slopes(self, hidden_ND: Tensor, weight_VD: Tensor, cap: float, targets_N: Tensor, slopes_ND: Tensor) -> Tensor:
         """log p(target) of each state, N; its gradient by the state goes to `slopes_ND`. In bfloat16 only."""
         of, found = _words(hidden_ND, weight_VD, cap), torch.empty(len(hidden_ND))
         room = self._room(of)
