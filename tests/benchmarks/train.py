@@ -2,9 +2,9 @@
 
 The same rows, adapter, batches, learning rates and steps on every side, each in a process of its own. Rows are this
 repository's own text, cut to 50 to 300 tokens or to 1,024, the second half of each learned; and those of two recipes,
-which begin alike. `default` is TRL as it comes, environment included; `tuned` is TRL by hand: frozen weights in
-bfloat16, rows grouped by length (it gets our batches), no gradient checkpointing, and the environment that our command
-line sets. The reference is transformers in float32. The first step of each warms up and does not count. Prints one JSON
+which begin alike. `default` is TRL as it comes, environment included; `float32` the same without bfloat16 and
+checkpointing, as it came before; `tuned` is TRL by hand: frozen weights in bfloat16, rows grouped by length (it gets
+our batches), no gradient checkpointing, and the environment that our command line sets. The reference is transformers in float32. The first step of each warms up and does not count. Prints one JSON
 line a figure. Names of cases as arguments leave the others out.
 """
 
@@ -247,11 +247,12 @@ def compare(name: str, job: dict[str, Any]) -> None:
     if not short_rows:
         return
     drawn = scattered(len(job["rows"]), job["batch"])[:4]
-    default = in_a_process(peer, {**job, "kind": "default", "steps": 4, "batches": drawn}, tuned=False)
-    trl = ("trl default", default.tokens_per_s)
-    figure(f"training, {name}", "tokens/s", mine.tokens_per_s, trl, ">= 8 times")
-    figure(f"peak memory, {name}", "bytes", mine.peak_bytes, ("trl default", default.peak_bytes), "<= 0.4 times")
-    figure(f"mean loss, {name}", "nats", mean(mine.losses), ("trl default", mean(default.losses)), "")
+    for kind in ("default", "float32"):
+        theirs = in_a_process(peer, {**job, "kind": kind, "steps": 4, "batches": drawn}, tuned=False)
+        trl = f"trl {kind}"
+        figure(f"training, {name}", "tokens/s", mine.tokens_per_s, (trl, theirs.tokens_per_s), ">= 8 times")
+        figure(f"peak memory, {name}", "bytes", mine.peak_bytes, (trl, theirs.peak_bytes), "<= 0.4 times")
+        figure(f"mean loss, {name}", "nats", mean(mine.losses), (trl, mean(theirs.losses)), "")
 
 
 def batches(job: dict[str, Any]) -> list[list[int]]:

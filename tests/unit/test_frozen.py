@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import mmap
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -104,7 +106,7 @@ def test_gates_that_follow_their_sums_are_the_passes_over_them(
     rows, x, dy = 133, drawn(133, 64) / 8, drawn(133, 64) / 8
     found = []
     for passes in (compiled, Plain()):
-        (gate_up, _), (down, _) = group_of(passes, 64, (half, half), (8, 0)), group_of(passes, half, (64,), (8,))
+        (gate_up, _), (down, _) = group_of(passes, 64, (half, half), (8, 8)), group_of(passes, half, (64,), (8,))
         gu, inner, again = (torch.empty(rows, width).bfloat16() for width in (2 * half, half, half))
         room = Room(10**6, torch.bfloat16)
         gate_up.gate(x, gu, inner, gelu, room)
@@ -162,6 +164,21 @@ def test_words_and_their_slopes_are_those_of_all_logits(
     assert off.max() < 2 * ROUNDING
     shared = shared_logprobs(Vocabulary(compiled, weight, cap), hidden, torch.arange(states), targets)
     assert (shared - right).abs().max() < 2e-5 * (1 + right.abs().max())
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="pages are guarded by a call that this system lacks")
+def test_nothing_is_read_behind_the_last_word(compiled: kernels.Compiled) -> None:
+    words, inputs, page = 30, 32, mmap.PAGESIZE
+    pages = mmap.mmap(-1, 2 * page)
+    place = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(place + page), ctypes.c_size_t(page), 0)  # none may be read
+    behind = page - words * inputs * 2
+    weight = torch.frombuffer(pages, dtype=torch.bfloat16, count=words * inputs, offset=behind).view(words, inputs)
+    weight.copy_(drawn(words, inputs))
+    hidden, targets = drawn(8, inputs), torch.arange(8)
+    assert compiled.words is not None
+    found = compiled.words.slopes(hidden, weight, 0.0, targets, torch.empty_like(hidden))
+    assert (found - right_words(hidden, weight, 0.0, targets)[0]).abs().max() < 1e-3
 
 
 def test_a_state_that_is_not_finite_spoils_itself_alone(compiled: kernels.Compiled) -> None:
