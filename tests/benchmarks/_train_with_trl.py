@@ -18,7 +18,6 @@ from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-
 # What is set of each kind. TRL's own choice was float32 without checkpointing before it became bfloat16 with it.
 SETTINGS: dict[str, dict[str, Any]] = {
     "tuned": {"gradient_checkpointing": False},

@@ -4,8 +4,9 @@ The same rows, adapter, batches, learning rates and steps on every side, each in
 repository's own text, cut to 50 to 300 tokens or to 1,024, the second half of each learned; and those of two recipes,
 which begin alike. `default` is TRL as it comes, environment included; `float32` the same without bfloat16 and
 checkpointing, as it came before; `tuned` is TRL by hand: frozen weights in bfloat16, rows grouped by length (it gets
-our batches), no gradient checkpointing, and the environment that our command line sets. The reference is transformers in float32. The first step of each warms up and does not count. Prints one JSON
-line a figure. Names of cases as arguments leave the others out.
+our batches), no gradient checkpointing, and the environment that our command line sets. The reference is transformers
+in float32. The first step of each warms up and does not count. Prints one JSON line a figure. Names of cases as
+arguments leave the others out.
 """
 
 from __future__ import annotations

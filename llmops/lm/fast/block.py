@@ -98,6 +98,7 @@ class Pass:
     remember: bool = False
     once: bool = False
     sparing: bool = False
+    places: Tensor | None = None  # of the tokens that go on behind attention, in the last layer
 
     def attention(self, block: Block) -> Attention | Direct:
         """How the pack looks at itself in one layer."""
@@ -126,18 +127,10 @@ class Pass:
 AllFactors = Sequence[Sequence[Factors | None]]
 
 
-def forward(
-    block: Block,
-    step: Pass,
-    x_TD: Tensor,
-    after_TD: Tensor,
-    room: Room,
-    before: Tensor | None = None,
-    places_N: Tensor | None = None,
-) -> Kept:
+def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room, before: Tensor | None = None) -> Kept:
     """Fill `after_TD` with the residual stream after the block; returns what `backward` needs, in `room`.
 
-    With `places_N` only these tokens go on behind attention, and `after_TD` has N rows.
+    With `step.places`, N, only these tokens go on behind attention, and `after_TD` has N rows.
 
     `before` holds the keys and values, P x 2 G E, of P places that were gone through before: they stand in front of
     the others as keys, and there is no way back. What else it took from the desk the caller gives back.
@@ -154,19 +147,19 @@ def forward(
     seen = step.attention(block).forward(qkv, mixed) if before is None else None
     if before is not None:
         _behind(before, block, step, qkv, mixed)
-    raw_out, ax_out = _onto(block.out, step, room, block.after_attention, mixed, x_TD, middle_TD)
-    if places_N is not None:
-        middle_TD = middle_TD[places_N]
+    raw_out, ax_out = _onto(block.out, room, block.after_attention, mixed, x_TD, middle_TD)
+    if step.places is not None:
+        middle_TD = middle_TD[step.places]
     gate_up = room.take(len(middle_TD), block.gate_up.outputs)
     inner_TI = step.rooms.desk.take(len(middle_TD), block.down.inputs)
     ax_gate_up = block.gate_up.gate(step.normed(block.before_mlp, middle_TD), gate_up, inner_TI, block.gelu, room)
-    raw_down, ax_down = _onto(block.down, step, room, block.after_mlp, inner_TI, middle_TD, after_TD)
+    raw_down, ax_down = _onto(block.down, room, block.after_mlp, inner_TI, middle_TD, after_TD)
     products = [ax_qkv, ax_out, ax_gate_up, ax_down]
     own = qkv if step.remember else None
     if step.sparing:
         for fused in block.fused():
             fused.frozen.let_go()
-    return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down, own, places_N)
+    return Kept(x_TD, middle_TD, mixed, gate_up, products, seen, raw_qkv, raw_out, raw_down, own, step.places)
 
 
 def _behind(before: Tensor, block: Block, step: Pass, qkv: Tensor, mixed: Tensor) -> None:
@@ -179,14 +172,14 @@ def _behind(before: Tensor, block: Block, step: Pass, qkv: Tensor, mixed: Tensor
 
 
 def _onto(
-    fused: Fused, step: Pass, room: Room, norm: Norm | None, inputs: Tensor, x_TD: Tensor, y_TD: Tensor
+    fused: Fused, room: Room, norm: Norm | None, inputs: Tensor, x_TD: Tensor, y_TD: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """Fill y with x + the product, normalised where the family does so. Returns (the product before its norm; A x)."""
     if norm is None:
         return None, fused.forward(inputs, y_TD, room, x_TD)
     raw_TD = torch.empty_like(x_TD)
     ax = fused.forward(inputs, raw_TD, room)
-    step.passes.norm(raw_TD, norm.weight, norm.eps, y_TD)
+    fused.frozen.passes.norm(raw_TD, norm.weight, norm.eps, y_TD)
     y_TD.add_(x_TD)
     return raw_TD, ax
 

@@ -206,15 +206,15 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
         x_TD: Tensor,
         *trained: Tensor,
     ) -> Tensor:
-        ctx.stack, ctx.step, ctx.factors, ctx.places = stack, step, factors, places_N
+        ctx.stack, ctx.step, ctx.factors = stack, step, factors
         ctx.kept = []
         keep = factors is not None
         rooms = step.rooms
+        last = ctx.last_step = replace(step, places=places_N)
         for block in stack.blocks:
-            at = places_N if block is stack.blocks[-1] else None
-            before_TD, x_TD = x_TD, rooms.kept.take(len(x_TD if at is None else at), x_TD.shape[1])
-            room = rooms.kept if keep and not step.lean else rooms.desk
-            kept = forward(block, step, before_TD, x_TD, room, places_N=at)
+            here = last if block is stack.blocks[-1] else step
+            before_TD, x_TD = x_TD, rooms.kept.take(len(x_TD if here.places is None else here.places), x_TD.shape[1])
+            kept = forward(block, here, before_TD, x_TD, rooms.kept if keep and not step.lean else rooms.desk)
             rooms.desk.back_to(0)
             if keep:
                 ctx.kept.append(before_TD if step.lean else kept)
@@ -237,15 +237,15 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
         for index in reversed(range(len(stack.blocks))):
             kept: Kept | Tensor = ctx.kept.pop()
             if isinstance(kept, Tensor):
-                at = ctx.places if index + 1 == len(stack.blocks) else None
+                here = ctx.last_step if index + 1 == len(stack.blocks) else step
                 again_TD = step.rooms.desk.take(*d_TD.shape)
-                kept = forward(stack.blocks[index], step, kept, again_TD, step.rooms.desk, places_N=at)
+                kept = forward(stack.blocks[index], here, kept, again_TD, step.rooms.desk)
             d_TD, found = backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
             gradients += found
             step.rooms.desk.back_to(0)
         step.rooms.give_back()
         # A loss that is still at hand holds this node: through it, rooms that the next pack lets go of would stay.
-        ctx.step = ctx.factors = None
+        ctx.step = ctx.last_step = ctx.factors = None
         ordered = [tensor for group in reversed(gradients) for tensor in group]
         return None, None, None, None, None, *ordered
 

@@ -113,7 +113,7 @@ class Together:
 
     def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room, onto_TO: Tensor | None = None) -> Tensor | None:
         """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR, in `room`."""
-        return self._product(x_TI, False, room, y_TO, onto=onto_TO)
+        return self._product(x_TI, False, room, y_TO, onto_TO)
 
     def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor | None:
         """Fill `dx_TI` with the gradient of the inputs; returns that of A x, TR, in `room`."""
@@ -121,11 +121,11 @@ class Together:
 
     def gate(self, x_TI: Tensor, gu: Tensor, inner: Tensor, gelu: bool, room: Room) -> Tensor | None:
         """Of two layers, gate and up: `forward` to `gu`, and `Plain.gate` of that to `inner`."""
-        return self._product(x_TI, False, room, gu, inner=inner, gelu=gelu)
+        return self._product(x_TI, False, room, gu, gated=(inner, gelu))
 
     def gate_backward(self, dy_TO: Tensor, gu: Tensor, inner: Tensor, gelu: bool, room: Room) -> Tensor | None:
         """Of the layer behind gate and up: `backward`, and `Plain.gate_backward` with the gradient of its inputs."""
-        return self._product(dy_TO, True, room, gu, inner=inner, gelu=gelu)
+        return self._product(dy_TO, True, room, gu, gated=(inner, gelu))
 
     def _product(
         self,
@@ -133,13 +133,12 @@ class Together:
         back: bool,
         room: Room,
         y: Tensor,
-        *,
         onto: Tensor | None = None,
-        inner: Tensor | None = None,
-        gelu: bool = False,
+        gated: tuple[Tensor | None, bool] = (None, False),
     ) -> Tensor | None:
         between_TR = self.adapters.between(x, back, room) if self.adapters else None
         onto_stride = 0 if onto is None else onto.stride(0)
+        inner, gelu = gated
         tensors = map(_at, (x, between_TR, onto, y, inner))
         rows = Rows(*tensors, x.stride(0), onto_stride, y.stride(0), x.shape[0], gelu)
         self.library.frozen_product(ctypes.byref(self.stack), ctypes.c_int(back), ctypes.byref(rows))
