@@ -18,7 +18,7 @@ from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-# What is set of each kind. TRL has chosen bfloat16 by itself since its pull request 3515 (2025): `float32` is before it.
+# What is set of each kind. TRL chooses bfloat16 by itself since its pull request 3515 (2025); `float32` is as before.
 SETTINGS: dict[str, dict[str, Any]] = {
     "tuned": {"gradient_checkpointing": False},
     "default": {},
