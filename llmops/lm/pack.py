@@ -18,7 +18,7 @@ from llmops.lm.padded import padded_states
 if TYPE_CHECKING:
     import torch
 
-    from llmops.lm.fast.decoder import Known
+    from llmops.lm.fast.decoder import Decoder, Known
 
 
 HEAD_STATES = 256  # at most so many at once: 256 states of 49,152 logits are 50 MB in float32
@@ -148,7 +148,7 @@ def hidden_states(
         return _after_tuned_prompt(model, inner, pack, device)
     if device.startswith("cuda"):
         return padded_states(inner, pack, device)
-    if (fast := fast_decoder(inner)) is not None:
+    if (fast := _by_hand(model, device)) is not None:
         if known is not None or sparing:
             return fast.after(known, pack.ids, pack.positions, pack.paths, sparing)
         return fast(pack.ids, pack.positions, pack.paths or [range(len(pack.ids))])
@@ -168,12 +168,17 @@ def states_at(model: Any, pack: Pack, places: Sequence[int], device: str) -> tor
     import torch
 
     at_N = torch.tensor(places, dtype=torch.long, device=device)
-    inner = inner_of(model)
-    fast = None if hasattr(model, "prompt_encoder") or device.startswith("cuda") else fast_decoder(inner)
+    fast = _by_hand(model, device)
     if fast is None or not places:
         return hidden_states(model, pack, device)[at_N]
     places_U, which_N = at_N.unique(return_inverse=True)
-    return fast(pack.ids, pack.positions, pack.paths or [range(len(pack.ids))], places_U)[which_N]
+    return fast(pack.ids, pack.positions, pack.paths, places_U)[which_N]
+
+
+def _by_hand(model: Any, device: str) -> Decoder | None:
+    """The fast decoder, where packs of this model go through one on this device."""
+    elsewhere = hasattr(model, "prompt_encoder") or device.startswith("cuda")
+    return None if elsewhere else fast_decoder(inner_of(model))
 
 
 def _masks(inner: Any, pack: Pack, device: str) -> Any:

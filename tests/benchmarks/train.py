@@ -59,19 +59,6 @@ class Side:
         return sum(operations(lengths) for lengths in batches[1:]) / could
 
 
-def rows(tokenizer: Any, shortest: int, longest: int, count: int) -> list[list[int]]:
-    """`count` pieces of this repository's own text."""
-    files = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*.md"), *ROOT.glob("llmops/*/*.py")])
-    ids = tokenizer("\n\n".join(path.read_text(encoding="utf-8") for path in files))["input_ids"]
-    rng, found, place = random.Random(0), [], 0
-    for _ in range(count):
-        size = rng.randint(shortest, longest)
-        found.append(ids[place : place + size])
-        place += size
-    assert place <= len(ids), "the repository has too little text for so many rows"
-    return found
-
-
 def ours(job: dict[str, Any]) -> Side:
     """Train with our own loop, in this process."""
     import torch
@@ -171,28 +158,53 @@ def apart(one: Side, other: Side) -> float:
     return max(abs(a - b) for a, b in zip(one.losses, other.losses, strict=False))
 
 
-def recipe_rows(name: str, tokenizer: Any, shortest: int, longest: int, count: int) -> list[tuple[list[int], int]]:
-    """`count` training rows of a recipe as the model sees them, and where the reply of each begins."""
+@dataclass(frozen=True)
+class Case:
+    """Rows of so many tokens, so many in a batch and so many batches: of a recipe, else of this repository's text."""
+
+    shortest: int
+    longest: int
+    batch: int
+    steps: int
+    recipe: str = ""
+
+
+CASES = {
+    "50 to 300 tokens": Case(50, 300, BATCH, 9),
+    "1,024 tokens": Case(1024, 1024, 2, 4),
+    "instruct": Case(50, 300, BATCH, 9, "instruct"),
+    "tone": Case(1, 300, 16, 9, "tone"),
+}
+
+
+def text_rows(case: Case, tokenizer: Any) -> list[tuple[list[int], int]]:
+    """Pieces of this repository's own text, and where the second half of each begins."""
+    files = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*.md"), *ROOT.glob("llmops/*/*.py")])
+    ids = tokenizer("\n\n".join(path.read_text(encoding="utf-8") for path in files))["input_ids"]
+    rng, found, place = random.Random(0), [], 0
+    for _ in range(case.batch * case.steps):
+        size = rng.randint(case.shortest, case.longest)
+        found.append((ids[place : place + size], size // 2))
+        place += size
+    assert place <= len(ids), "the repository has too little text for so many rows"
+    return found
+
+
+def recipe_rows(case: Case, tokenizer: Any) -> list[tuple[list[int], int]]:
+    """Training rows of a recipe as the model sees them, and where the reply of each begins."""
     from llmops.lm.render import Renderer
     from llmops.pipeline.make import prepare
     from llmops.store.workspace import Workspace
 
-    recipe = importlib.import_module(f"recipes.{name}").RECIPE
+    recipe = importlib.import_module(f"recipes.{case.recipe}").RECIPE
     renderer = Renderer(tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         at = Workspace.find(Path(folder))
         examples = [renderer.row(row) for row in at.rows(prepare(recipe, at).id, "train")]
-    fitting = [(example.ids, example.start) for example in examples if shortest <= len(example.ids) <= longest]
+    sizes = range(case.shortest, case.longest + 1)
+    fitting = [(example.ids, example.start) for example in examples if len(example.ids) in sizes]
     random.Random(0).shuffle(fitting)
-    return fitting[:count]
-
-
-CASES = {  # (shortest and longest row, rows a batch, steps)
-    "50 to 300 tokens": ((50, 300), BATCH, 9),
-    "1,024 tokens": ((1024, 1024), 2, 4),
-    "instruct": ((50, 300), BATCH, 9),
-    "tone": ((1, 300), 16, 9),
-}
+    return fitting[: case.batch * case.steps]
 
 
 def main(names: Sequence[str]) -> None:
@@ -211,13 +223,10 @@ def main(names: Sequence[str]) -> None:
         "pack_tokens": pack_tokens("cpu"),
     }  # fmt: skip
     for name in names or CASES:
-        sizes, batch, steps = CASES[name]
-        if name[0].isdigit():
-            taken = [(row, len(row) // 2) for row in rows(tokenizer, *sizes, batch * steps)]
-        else:
-            taken = recipe_rows(name, tokenizer, *sizes, batch * steps)
+        case = CASES[name]
+        taken = recipe_rows(case, tokenizer) if case.recipe else text_rows(case, tokenizer)
         chosen, starts = zip(*taken, strict=True)
-        compare(name, {**shared, "rows": chosen, "starts": starts, "batch": batch, "steps": steps})
+        compare(name, {**shared, "rows": chosen, "starts": starts, "batch": case.batch, "steps": case.steps})
 
 
 def compare(name: str, job: dict[str, Any]) -> None:
@@ -225,10 +234,10 @@ def compare(name: str, job: dict[str, Any]) -> None:
     me = [sys.executable, "-m", "tests.benchmarks.train", "--ours"]
     peer = [str(PEERS), str(THEIRS)]
     mine = in_a_process(me, job)
-    if name[0].isdigit():  # of a recipe's rows much is gone through once for many
+    if not CASES[name].recipe:  # of whose rows much is gone through once for many
         share = mine.share([[len(job["rows"][index]) for index in batch] for batch in batches(job)])
         figure(f"share of the ceiling, {name}", "of 1", share, None, ">= 0.85", flops=mine.flops)
-    short_rows = name != "1,024 tokens"
+    short_rows = CASES[name].shortest < 1024
     reference = in_a_process(me, {**job, "decoder": "transformers", "precision": "float32"}) if short_rows else None
     if reference:
         figure(

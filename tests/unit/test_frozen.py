@@ -20,6 +20,7 @@ from llmops.lm.fast.adapt import Factors
 from llmops.lm.fast.fused import Fused
 from llmops.lm.fast.head import Head, Vocabulary, shared_logprobs
 from llmops.lm.fast.plain import Plain
+from llmops.lm.fast.products import LEAST_ROWS, Together
 from llmops.lm.fast.room import Room
 from llmops.lm.pack import Pack, hidden_states, states_at
 from llmops.lm.render import Example
@@ -119,12 +120,17 @@ def test_gates_that_follow_their_sums_are_the_passes_over_them(
         assert (ours.float() - plain.float()).abs().max() < 32 * ROUNDING * plain.float().std() + 0.1
 
 
-def test_few_rows_go_the_plain_way(compiled: kernels.Compiled) -> None:
+@pytest.mark.parametrize(("rows", "together"), [(LEAST_ROWS - 1, False), (LEAST_ROWS, True)])
+def test_few_rows_go_the_plain_way(
+    compiled: kernels.Compiled, rows: int, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fused, _ = group_of(compiled, 64, (32,), (8,))
-    x, y, room = drawn(7, 64), torch.empty(7, 32).bfloat16(), Room(10**4, torch.bfloat16)
-    fused.together = None
-    fused.forward(x, y, room)
-    assert y.isfinite().all()
+    ways: list[str] = []
+    real = Together.forward
+    monkeypatch.setattr(Together, "forward", lambda self, *given: ways.append("together") or real(self, *given))
+    x, y = drawn(rows, 64), torch.empty(rows, 32).bfloat16()
+    fused.forward(x, y, Room(10**4, torch.bfloat16))
+    assert bool(ways) == together and y.isfinite().all()
 
 
 def test_the_same_bits_on_one_thread_and_on_two(compiled: kernels.Compiled, threads: Callable[[int], None]) -> None:

@@ -5,16 +5,10 @@
    A factor stands here in two ways. `down`, to go from columns to ranks: [columns / 4][ranks][4]. `up`, to go from
    ranks to columns: [ranks / 2][columns][2]. Ranks are a multiple of 8, columns one of 16; zeros fill them up. */
 
-#include "numbers.h"
+#include "pairs.h"
 
-#if defined(BFLOAT16) && defined(__AVX512BF16__)
-#include <immintrin.h>
-
-typedef int32_t __attribute__((may_alias)) pair; /* two bfloat16 beside each other */
-
-enum { TOKENS = 8, VECTORS = 3, LANE = 16, RANKS = 8 }; /* 8 x 3 sums, 3 factors and 1 more are 28 of 32 registers */
-
-#define INLINED static inline __attribute__((always_inline))
+#ifdef PAIRS
+enum { TOKENS = 8, VECTORS = 3, RANKS = 8 }; /* 8 x 3 sums, 3 factors and 1 more are 28 of 32 registers */
 
 /* One layer's adapter: A (rank x inputs) and B (columns x rank), their gradients, and the place of its columns among the
    outputs of the group and of its ranks, filled up, among all. */
@@ -149,8 +143,7 @@ INLINED void pairs_of(const num *upper, const num *lower, __m512bh *both, int ve
     }
     __m256i a = _mm256_loadu_si256((const __m256i *)upper), b = _mm256_setzero_si256();
     if (lower) b = _mm256_loadu_si256((const __m256i *)lower);
-    __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16);
-    both[0] = (__m512bh)_mm512_or_si512(_mm512_cvtepu16_epi32(a), high);
+    both[0] = (__m512bh)paired(a, b);
 }
 
 static inline int column_of(int vector, int lane, int vectors) {

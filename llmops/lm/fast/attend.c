@@ -168,7 +168,7 @@ void attend(const Look *look, num *out, float *totals) {
         Desk *desk = &it.desk;
         const num *k = look->qkv + (look->heads + it.group) * size, *v = k + look->groups * size;
         take(k, stride, it.places, it.keys, it.width, look->cos, look->sin, 1.0f, desk->rows, size);
-        pack_across(desk->rows, size, it.width, desk->keys_across, it.width, size / 2);
+        lay_across(desk->rows, size / 2, it.width, desk->keys_across, it.width, size / 2);
         take(v, stride, it.places, it.keys, it.width, 0, 0, 1.0f, desk->rows, size);
         pack_down(desk->rows, size, it.width, desk->values_down, size, size);
         for (long i = 0; i < it.queries; i += TILE) /* heads of a token lie beside each other */
@@ -293,10 +293,10 @@ void attend_backward(const Look *look, const num *out, const float *totals, cons
         Desk *desk = &it.desk;
         const num *k = look->qkv + (look->heads + it.group) * size, *v = k + look->groups * size;
         take(k, stride, it.places, it.keys, it.width, look->cos, look->sin, 1.0f, desk->rows, size);
-        pack_across(desk->rows, size, it.width, desk->keys_across, it.width, size / 2);
+        lay_across(desk->rows, size / 2, it.width, desk->keys_across, it.width, size / 2);
         pack_down(desk->rows, size, it.width, desk->keys_down, size, size);
         take(v, stride, it.places, it.keys, it.width, 0, 0, 1.0f, desk->rows, size);
-        pack_across(desk->rows, size, it.width, desk->values_across, it.width, size / 2);
+        lay_across(desk->rows, size / 2, it.width, desk->values_across, it.width, size / 2);
         memset(desk->dk, 0, it.width * size * sizeof(float));
         memset(desk->dv, 0, it.width * size * sizeof(float));
         for (long start = 0; start < it.queries; start += CHUNK)

@@ -48,8 +48,6 @@ typedef struct {
     float *sums;
 } Piece;
 
-static inline long least(long a, long b) { return a < b ? a : b; }
-
 /* Add what is read from `x` on, times `pairs` of the piece's columns, to its sums. The last tile repeats its last row. */
 static void sum_in(const num *x, long stride, const pair *b, long width, long pairs, const Piece *piece, int add) {
     for (long row = 0; row < piece->count; row += TILE) {
@@ -65,7 +63,7 @@ static void forward(const Stack *of, const Layer *layers, long count, long colum
     for (long start = 0; start < of->inputs; start += 2 * DEPTH) {
         long pairs = least(2 * DEPTH, of->inputs - start) / 2;
         for (long n = 0; n < count; n++)
-            pack_across(layers[n].w + column * of->inputs + start, of->inputs, each, piece->laid + n * each, PANEL, pairs);
+            lay_across(layers[n].w + column * of->inputs + start, of->inputs / 2, each, piece->laid + n * each, PANEL, pairs);
         sum_in(io->x + start, io->x_stride, piece->laid, PANEL, pairs, piece, start > 0);
     }
     for (const Layer *layer = layers; layer < layers + count; layer++) {

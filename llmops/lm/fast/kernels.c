@@ -43,12 +43,12 @@ void norm_backward(const num *x, long x_stride, const float *w, float eps, const
 }
 
 /* One row of `gate` and of `gate_backward`: inlined with a constant `gelu`, so that no lane decides it. */
-static inline __attribute__((always_inline)) void gate_row(const num *g, const num *u, num *to, int gelu, long size) {
+INLINED void gate_row(const num *g, const num *u, num *to, int gelu, long size) {
     STRIPES for (long i = 0; i < size; i += STRIPE)
         store(to + i, gated(load(g + i, size - i), load(u + i, size - i), gelu), size - i);
 }
 
-static inline __attribute__((always_inline)) void gate_row_backward(num *restrict g, num *restrict u,
+INLINED void gate_row_backward(num *restrict g, num *restrict u,
                                                                     const num *restrict d, num *restrict to, int gelu,
                                                                     long size) {
     STRIPES for (long i = 0; i < size; i += STRIPE) {

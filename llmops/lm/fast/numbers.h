@@ -23,9 +23,13 @@ static inline float get(num x) { return x; }
 static inline num put(float value) { return value; }
 #endif
 
+static inline long least(long a, long b) { return a < b ? a : b; }
+static inline long up_to(long count, long step) { return (count + step - 1) / step * step; }
+
 #define ROWS _Pragma("omp parallel for schedule(static)")
 #define LANES _Pragma("omp simd")
 #define SUM(what) _Pragma(what)
+#define INLINED static inline __attribute__((always_inline))
 
 /* exp as a power of two: a polynomial on half an octave around 0, its exponent by the bits of a float that was shifted
    to whole numbers. Within 3e-7 (Cephes' coefficients); for bfloat16, which keeps 8 bits, within 5e-6 (a fit by

@@ -12,10 +12,8 @@ enum { TILE = 6, LANE = 16 }; /* 6 x 4 sums, 4 factors and 1 more are 29 of 32 r
 
 typedef float wide __attribute__((vector_size(64), aligned(4), may_alias));
 
-static inline long up_to(long count, long step) { return (count + step - 1) / step * step; }
-
 /* sums[r][n] = over p: a[r down + p] . b[p width + n], for TILE rows and `vectors` x LANE columns. */
-static inline __attribute__((always_inline)) void columns_of(const float *a, long down, const float *b, long width,
+INLINED void columns_of(const float *a, long down, const float *b, long width,
                                                              long depth, float *sums, long sums_width, int vectors) {
     wide held[TILE][4];
     for (int r = 0; r < TILE; r++)

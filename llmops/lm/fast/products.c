@@ -4,6 +4,7 @@
    64 outputs at a time, their weights laid across once ([inputs][64], in the second cache); then six rows at a time, with
    all sums in registers. The head is one more product whose sums are never written: only log of the sum of exp is. */
 
+#include "across.h"
 #include "words.h"
 
 #if !defined(BFLOAT16) && defined(__AVX512F__)
@@ -12,51 +13,12 @@
 /* 6 x 4 sums, 4 factors and 1 more are 29 of 32 registers. DEPTH x PANEL are 196 kB of a second cache. A thread has
    ITEMS pieces of work at least: fewer, and one waits for the other; more, and weights are laid across more often, which
    costs as much as 12 rows. */
-enum { TILE = 6, LANE = 16, PANEL = 4 * LANE, DEPTH = 768, CHUNK = 504, ITEMS = 5 };
+enum { TILE = 6, PANEL = 4 * LANE, DEPTH = 768, CHUNK = 504, ITEMS = 5 };
 
 typedef float wide __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t picks __attribute__((vector_size(64)));
-
-#ifdef __clang__
-#define LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#else
-#define LOW(a, b) __builtin_shuffle(a, b, (picks){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23})
-#define HIGH(a, b) __builtin_shuffle(a, b, (picks){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31})
-#endif
-
-static inline long least(long a, long b) { return a < b ? a : b; }
-
-/* Rows i and i + 8 between each other, four times: a square of 16 is turned over. */
-static inline void turn_over(wide square[LANE]) {
-    for (int step = 0; step < 4; step++) {
-        wide next[LANE];
-        for (int i = 0; i < LANE / 2; i++) {
-            next[2 * i] = LOW(square[i], square[i + LANE / 2]);
-            next[2 * i + 1] = HIGH(square[i], square[i + LANE / 2]);
-        }
-        for (int i = 0; i < LANE; i++) square[i] = next[i];
-    }
-}
-
-/* across[p][n] = w[n][p], for PANEL outputs of which the last may be missing: those are 0. */
-static void lay_across(const float *w, long stride, long outputs, long depth, float *across) {
-    for (long n = 0; n < PANEL; n += LANE)
-        for (long p = 0; p < depth; p += LANE) {
-            wide square[LANE];
-            long inputs = least(LANE, depth - p);
-            for (long i = 0; i < LANE; i++) {
-                square[i] = (wide){0};
-                if (n + i < outputs && inputs == LANE) square[i] = *(const wide *)(w + (n + i) * stride + p);
-                else if (n + i < outputs) memcpy(&square[i], w + (n + i) * stride + p, inputs * sizeof(float));
-            }
-            turn_over(square);
-            for (long i = 0; i < inputs; i++) *(wide *)(across + (p + i) * PANEL + n) = square[i];
-        }
-}
 
 /* sums[r][n] = (what is there, where `add`, and) over p: x[r][p] across[p][n], for so many `rows`. */
-static inline __attribute__((always_inline)) void tile_of(const float *x, long stride, const float *across, long depth,
+INLINED void tile_of(const float *x, long stride, const float *across, long depth,
                                                           float *sums, int rows, int add) {
     wide held[TILE][4];
     for (int r = 0; r < rows; r++)
@@ -96,7 +58,7 @@ void product(const float *x, long x_stride, const float *w, const float *onto, l
         float across[DEPTH * PANEL] __attribute__((aligned(64))), sums[TILE * PANEL] __attribute__((aligned(64)));
         for (long start = 0; start < inputs; start += DEPTH) {
             long depth = least(DEPTH, inputs - start);
-            lay_across(w + first * inputs + start, inputs, columns, depth, across);
+            lay_across(w + first * inputs + start, inputs, columns, across, PANEL, depth);
             for (long row = from; row < to; row += TILE) {
                 long real = least(TILE, to - row);
                 tile(x + row * x_stride + start, x_stride, across, depth, sums, real, 0);
@@ -137,7 +99,7 @@ void log_totals(const Words *of, float *held, float *found) {
             long to = least(rows, from + CHUNK), columns = least(PANEL, of->words - first);
             for (long start = 0; start < inputs; start += DEPTH) {
                 long depth = least(DEPTH, inputs - start);
-                lay_across(of->w + first * inputs + start, inputs, columns, depth, across);
+                lay_across(of->w + first * inputs + start, inputs, columns, across, PANEL, depth);
                 for (long row = from; row < to; row += TILE)
                     tile(of->x + row * of->stride + start, of->stride, across, depth, sums + (row - from) * PANEL,
                          least(TILE, to - row), start > 0);

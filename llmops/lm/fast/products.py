@@ -16,7 +16,7 @@ from torch import Tensor
 from llmops.lm.fast.adapt import Narrow
 from llmops.lm.fast.room import Room
 
-LEAST_ROWS = 96  # of fewer, torch's products are faster: to lay weights across costs as much as 12 rows
+LEAST_ROWS = 96  # of fewer, torch's are as fast or faster: to lay weights out costs as much as a dozen rows
 
 
 class Words(ctypes.Structure):

@@ -73,12 +73,12 @@ static void panel(const Words *of, const Held *held, long first, long words, int
     float logits[TILE * PANEL] __attribute__((aligned(64)));
     num shares[TILE * PANEL] __attribute__((aligned(64)));
     const Left shares_of = {(const pair *)shares, 0, PANEL / 2, 1};
-    pack_across(w, inputs, words, held->across, PANEL, inputs / 2);
+    lay_across(w, inputs / 2, words, held->across, PANEL, inputs / 2);
     if (learn) pack_down(w, inputs, words, held->down, inputs, inputs);
     for (long row = 0; row < of->rows; row += TILE) {
         const pair *at[TILE];
         for (long r = 0; r < TILE; r++)
-            at[r] = (const pair *)(of->x + (row + r < of->rows ? row + r : of->rows - 1) * of->stride);
+            at[r] = (const pair *)(of->x + least(row + r, of->rows - 1) * of->stride);
         tile((Left){0, at, 0, 1}, held->across, PANEL, inputs / 2, logits, PANEL, columns, 0);
         for (long r = 0; r < TILE; r++) take_in(of, held, row + r, logits + r * PANEL, shares + r * PANEL, words, learn);
         if (learn) tile(shares_of, held->down, inputs, (words + 1) / 2, held->pull + row * inputs, inputs, inputs, 1);
@@ -94,7 +94,7 @@ static void go_through(const Words *of, const Held *held, int learn) {
         for (long row = 0; row < rows; row++) held[t].most[row] = -3.0e38f, held[t].sum[row] = 0;
         if (learn) memset(held[t].pull, 0, rows * of->inputs * sizeof(float));
         for (long n = panels * t / threads; n < panels * (t + 1) / threads; n++)
-            panel(of, held + t, n * PANEL, of->words - n * PANEL < PANEL ? of->words - n * PANEL : PANEL, learn);
+            panel(of, held + t, n * PANEL, least(PANEL, of->words - n * PANEL), learn);
     }
 }
 
