@@ -24,7 +24,7 @@ from llmops.lm.fast.products import LEAST_ROWS, Together
 from llmops.lm.fast.room import Room
 from llmops.lm.pack import Pack, hidden_states, states_at
 from llmops.lm.render import Example
-from tests.unit.test_fast import adapted, pack, short_blocks
+from tests.unit.test_fast import adapted, bare, pack, short_blocks
 
 __all__ = ["pack", "short_blocks"]
 
@@ -224,6 +224,16 @@ def test_states_of_some_places_and_their_gradients_are_those_of_all(
     ours, theirs = (torch.autograd.grad((states * pull).sum(), trained) for states in (few, every))
     assert all(torch.allclose(one, other, atol=2e-5) for one, other in zip(ours, theirs, strict=True))
     assert states_at(model, pack, [], "cpu").shape == (0, 32)
+
+
+def test_states_of_some_places_stand_behind_a_tuned_prompt(pack: Pack) -> None:
+    from peft import PromptTuningConfig, get_peft_model
+
+    model = get_peft_model(
+        equip(bare("llama"), "plain"), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    )
+    few, every = states_at(model, pack, [3, 17], "cpu"), hidden_states(model, pack, "cpu")[[3, 17]]
+    assert torch.equal(few, every)
 
 
 def test_what_follows_the_last_learned_token_is_not_read() -> None:
