@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from llmops.lm.fast import kernels
-from llmops.lm.fast.adapt import Adapters, Factors, Narrow, Products, Sizes
+from llmops.lm.fast.adapt import Adapters, Factors, Gradients, Narrow, Products, Sizes
 from llmops.lm.fast.room import Room
 
 GROUPS = {
@@ -41,7 +41,10 @@ def results(adapters: Adapters, sizes: Sizes, factors: list[Factors | None], tok
     adapters.refresh(factors)
     room = Room(10_000, torch.bfloat16)
     ax, dax = adapters.forward(x, y, room), adapters.backward(dy, dx, room)
-    return [y, dx, *adapters.gradients(x, ax, dy, dax, factors, room)]
+    into = Gradients([factor for factor in factors if factor])
+    adapters.gradients(x, ax, dy, dax, into, room)
+    assert into.open == 0
+    return [y, dx, *into.each()]
 
 
 def furthest(ours: list[Tensor], theirs: list[Tensor]) -> float:

@@ -5,26 +5,10 @@
    A factor stands here in two ways. `down`, to go from columns to ranks: [columns / 4][ranks][4]. `up`, to go from
    ranks to columns: [ranks / 2][columns][2]. Ranks are a multiple of 8, columns one of 16; zeros fill them up. */
 
-#include "pairs.h"
+#include "adapt.h"
 
 #ifdef PAIRS
 enum { TOKENS = 8, VECTORS = 3, RANKS = 8 }; /* 8 x 3 sums, 3 factors and 1 more are 28 of 32 registers */
-
-/* One layer's adapter: A (rank x inputs) and B (columns x rank), their gradients, and the place of its columns among the
-   outputs of the group and of its ranks, filled up, among all. */
-typedef struct {
-    const float *a, *b;
-    float *da, *db;
-    float scale;
-    long rank, column, columns, first, ranks;
-} Part;
-
-/* Of all layers; factors stand one part after the other. A's down is of all ranks together, and so is A's up. */
-typedef struct {
-    const Part *parts;
-    long count, inputs, outputs, ranks;
-    num *a_down, *a_up, *b_down, *b_up;
-} Group;
 
 static inline Part whole(const Group *of) { return (Part){.columns = of->inputs, .ranks = of->ranks}; }
 
@@ -202,18 +186,23 @@ static void pair_up(const num *between, pair *pairs, long ranks, long rows) {
     }
 }
 
-/* The gradients of A and B of each part. `pairs` is room for twice (rows + 1) / 2 x ranks. */
-void adapt_gradients(const Group *of, const num *x, const num *ax, const num *dy, const num *dax, pair *pairs, long rows) {
+/* The gradients of A and B of each part, one part after the other in `found`. `pairs` is room for twice (rows + 1) / 2 x
+   ranks. */
+void adapt_gradients(const Group *of, const num *x, const num *ax, const num *dy, const num *dax, pair *pairs, float *found,
+                     long rows) {
     long ranks = of->ranks;
     pair *of_dax = pairs, *of_ax = pairs + (rows + 1) / 2 * ranks;
 #pragma omp parallel
     {
         pair_up(dax, of_dax, ranks, rows);
         pair_up(ax, of_ax, ranks, rows);
+        float *a = found;
         for (const Part *part = of->parts; part < of->parts + of->count; part++) {
-            Sums da = {part->da, of->inputs, 1, 0, 1.0f}, db = {part->db, 1, part->rank, 0, part->scale};
+            float *b = a + part->rank * of->inputs;
+            Sums da = {a, of->inputs, 1, 0, 1.0f}, db = {b, 1, part->rank, 0, part->scale};
             gradient_of(x, of->inputs, of->inputs, of_dax, ranks, part, rows, da);
             gradient_of(dy + part->column, of->outputs, part->columns, of_ax, ranks, part, rows, db);
+            a = b + part->rank * part->columns;
         }
     }
 }

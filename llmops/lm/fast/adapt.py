@@ -46,6 +46,30 @@ class Sizes:
         return found
 
 
+class Gradients:
+    """Of all factors of a pack, in the order of layers, one after the other: to allocate each would take its time.
+
+    They are filled from the end on, as the backward pass comes by.
+    """
+
+    def __init__(self, factors: Sequence[Factors]) -> None:
+        self.trained = [tensor for factor in factors for tensor in (factor.a_RI, factor.b_OR)]
+        self.sizes = [tensor.numel() for tensor in self.trained]
+        self.whole = torch.empty(sum(self.sizes))
+        self.open = len(self.whole)
+
+    def last(self, count: int) -> int:
+        """Where the last `count` numbers begin that nobody has filled yet."""
+        self.open -= count
+        return self.open
+
+    def each(self) -> list[Tensor]:
+        """Of A and B of each adapter in turn, in their own precision."""
+        pieces = self.whole.split(self.sizes)
+        found = [piece.view(of.shape) for piece, of in zip(pieces, self.trained, strict=True)]
+        return [one.to(of.dtype) for one, of in zip(found, self.trained, strict=True)]
+
+
 class Adapters(Protocol):
     """What a group of projections asks of its adapters: y = W x + s B A x, of each layer, without the W x.
 
@@ -64,9 +88,9 @@ class Adapters(Protocol):
         """Add the gradient that the inputs have through the adapters to `dx_TI`; returns that of A x, TR."""
 
     def gradients(
-        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None], room: Room
-    ) -> list[Tensor]:
-        """Of A and B of each adapter in turn, in their own precision."""
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, into: Gradients, room: Room
+    ) -> None:
+        """Fill the last that are open `into`."""
 
 
 class Products:
@@ -74,10 +98,12 @@ class Products:
 
     def __init__(self, sizes: Sizes, dtype: torch.dtype) -> None:
         self.places, self.rank = sizes.places(sizes.ranks), sum(sizes.ranks)
+        self.scales = [0.0] * len(self.places)
         self.a_RI = torch.zeros(self.rank, sizes.inputs, dtype=dtype)
         self.b_OR = torch.zeros(sum(sizes.outputs), self.rank, dtype=dtype)
 
     def refresh(self, factors: Sequence[Factors | None]) -> None:
+        self.scales = [factor.scale if factor else 0.0 for factor in factors]
         for (rows, places), factor in zip(self.places, factors, strict=True):
             if factor is not None:
                 self.a_RI[places].copy_(factor.a_RI)
@@ -94,29 +120,27 @@ class Products:
         return dax_TR
 
     def gradients(
-        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None], room: Room
-    ) -> list[Tensor]:
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, into: Gradients, room: Room
+    ) -> None:
         da_RI, db_RO = dax_TR.T @ x_TI, ax_TR.T @ dy_TO
-        found: list[Tensor] = []
-        for (rows, places), factor in zip(self.places, factors, strict=True):
-            if factor is not None:
-                found.append(da_RI[places].to(factor.a_RI.dtype))
-                found.append((db_RO[places, rows].T.to(factor.b_OR.dtype) * factor.scale).contiguous())
-        return found
+        for (rows, places), scale in reversed(list(zip(self.places, self.scales, strict=True))):
+            for found in (db_RO[places, rows].T * scale, da_RI[places]):
+                at = into.last(found.numel())
+                into.whole[at : at + found.numel()].view(found.shape).copy_(found)
 
 
 class Part(ctypes.Structure):
-    """`Part` of `adapt.c`."""
+    """`Part` of `adapt.h`."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("a", "b", "da", "db")),
+        *((name, ctypes.c_void_p) for name in ("a", "b")),
         ("scale", ctypes.c_float),
         *((name, ctypes.c_long) for name in ("rank", "column", "columns", "first", "ranks")),
     )
 
 
 class Group(ctypes.Structure):
-    """`Group` of `adapt.c`."""
+    """`Group` of `adapt.h`."""
 
     _fields_ = (
         ("parts", ctypes.POINTER(Part)),
@@ -145,6 +169,7 @@ class Narrow:
                 if rank
             )
         )
+        self.factors = sum(part.rank * (self.inputs + part.columns) for part in self.parts)
         of_b = sum(part.columns * part.ranks for part in self.parts)
         self.packed = [torch.zeros(count, dtype=torch.bfloat16) for count in [self.inputs * self.rank] * 2 + [of_b] * 2]
         self.group = Group(
@@ -189,19 +214,16 @@ class Narrow:
         return between_TR
 
     def gradients(
-        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, factors: Sequence[Factors | None], room: Room
-    ) -> list[Tensor]:
-        shapes = [shape for part in self.parts for shape in ((part.rank, self.inputs), (part.columns, part.rank))]
-        whole = torch.empty(sum(rows * columns for rows, columns in shapes))  # one, because allocating takes its time
-        found = [one.view(shape) for one, shape in zip(whole.split([a * b for a, b in shapes]), shapes, strict=True)]
-        for part, da_RI, db_OR in zip(self.parts, found[::2], found[1::2], strict=True):
-            part.da, part.db = da_RI.data_ptr(), db_OR.data_ptr()
+        self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, into: Gradients, room: Room
+    ) -> None:
+        found = into.whole.data_ptr() + 4 * into.last(self.factors)
         pairs = room.take(2 * (len(x_TI) + 1), self.rank)
         self.library.adapt_gradients(
-            ctypes.byref(self.group), *map(_at, (x_TI, ax_TR, dy_TO, dax_TR, pairs)), ctypes.c_long(len(x_TI))
+            ctypes.byref(self.group),
+            *map(_at, (x_TI, ax_TR, dy_TO, dax_TR, pairs)),
+            ctypes.c_void_p(found),
+            ctypes.c_long(len(x_TI)),
         )
-        given = [tensor for factor in factors if factor for tensor in (factor.a_RI, factor.b_OR)]
-        return [gradient.to(tensor.dtype) for gradient, tensor in zip(found, given, strict=True)]
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -74,52 +74,63 @@ class Seen:
 
 @dataclass(frozen=True)
 class Direct:
-    """How the tokens of a pack look at each other in one layer: as `Attention`, in C."""
+    """How the tokens of a pack look at each other in the layers of one kind: as `Attention`, in C."""
 
     library: Any
     heads: Heads
     places: Places
     turn: Turn
     window: int
+    bytes_by: ClassVar[str] = "attend_bytes"
 
     def forward(self, qkv: Tensor, out: Tensor) -> Seen | None:
         """Fill `out` (T, H E) with the mixed values; returns what `backward` needs."""
-        look, _held = self._look(qkv, self.library.attend_bytes)
         totals = torch.empty(len(qkv), self.heads.queries)
-        self.library.attend(ctypes.byref(look), _at(out), _at(totals))
+        self.library.attend(self._look(qkv), _at(out), _at(totals))
         return Seen(qkv, out, totals)
 
     def backward(self, seen: Seen, dout: Tensor, dqkv: Tensor) -> None:
         """Fill `dqkv`, the gradient of the stacked q, k and v (T, (H + 2 G) E), from that of the mixed values."""
-        qkv = seen.qkv
-        look, _held = self._look(qkv, self.library.attend_bytes)
-        size = (2, len(self.places.places), self.heads.keys, self.heads.size)
-        dk, dv = torch.empty(size, dtype=torch.float32)
-        self.library.attend_backward(ctypes.byref(look), *map(_at, (seen.mixed, seen.totals, dout, dqkv, dk, dv)))
+        look, (dk, dv) = self._look(seen.qkv), self.of_blocks
+        self.library.attend_backward(look, *map(_at, (seen.mixed, seen.totals, dout, dqkv, dk, dv)))
         order, offsets = _at(self.places.order), _at(self.places.offsets)
-        self.library.settle_keys(
-            ctypes.byref(look), _at(dk), _at(dv), order, offsets, _at(dqkv), ctypes.c_long(len(qkv))
-        )
+        self.library.settle_keys(look, _at(dk), _at(dv), order, offsets, _at(dqkv), ctypes.c_long(len(dqkv)))
 
-    def _look(self, qkv: Tensor, bytes_of: Any) -> tuple[Look, Tensor]:
-        """The arguments of a call, and the memory that its threads work in."""
-        heads, places = self.heads, self.places
-        need = int(bytes_of(ctypes.c_long(places.most_keys), ctypes.c_long(heads.size)))
-        scratch = torch.empty(need, dtype=torch.uint8)
-        tensors = (qkv, places.places, places.starts, places.queries, self.turn.cos, self.turn.sin)
+    def _look(self, qkv: Tensor) -> Any:
+        """The arguments of a call."""
+        self.look.qkv = qkv.data_ptr()
+        return ctypes.byref(self.look)
+
+    @cached_property
+    def look(self) -> Look:
+        """The same for every layer, but for `qkv`."""
+        heads, places, scratch = self.heads, self.places, self.scratch
+        tensors = (places.places, places.starts, places.queries, self.turn.cos, self.turn.sin)
         return Look(
-            *map(_at, tensors), heads.scale, self.window, len(places.queries), heads.queries, heads.keys, heads.size,
-            _at(scratch), need,
-        ), scratch  # fmt: skip
+            None, *map(_at, tensors), heads.scale, self.window, len(places.queries), heads.queries, heads.keys,
+            heads.size, _at(scratch), len(scratch),
+        )  # fmt: skip
+
+    @cached_property
+    def scratch(self) -> Tensor:
+        """The memory that the threads work in."""
+        need = getattr(self.library, self.bytes_by)(*map(ctypes.c_long, (self.places.most_keys, self.heads.size)))
+        return torch.empty(need, dtype=torch.uint8)
+
+    @cached_property
+    def of_blocks(self) -> Tensor:
+        """Room for the gradients of keys and of values, as each block has them."""
+        return torch.empty(2, len(self.places.places), self.heads.keys, self.heads.size)
 
 
 class Once(Direct):
     """The same where no backward pass comes."""
 
+    bytes_by = "once_bytes"
+
     def forward(self, qkv: Tensor, out: Tensor) -> None:
         """Fill `out` (T, H E) with the mixed values."""
-        look, _held = self._look(qkv, self.library.once_bytes)
-        self.library.attend_once(ctypes.byref(look), _at(out))
+        self.library.attend_once(self._look(qkv), _at(out))
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:

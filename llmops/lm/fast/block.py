@@ -11,13 +11,13 @@ Axes: T tokens, D hidden size, I inner size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llmops.lm.fast.adapt import Factors
+from llmops.lm.fast.adapt import Factors, Gradients
 from llmops.lm.fast.attend import Direct, Once, Places
 from llmops.lm.fast.attention import Attention, Heads
 from llmops.lm.fast.fused import Fused
@@ -99,15 +99,20 @@ class Pass:
     once: bool = False
     sparing: bool = False
     places: Tensor | None = None  # of the tokens that go on behind attention, in the last layer
+    kinds: dict[tuple[str, int], Attention | Direct] = field(default_factory=dict)
 
     def attention(self, block: Block) -> Attention | Direct:
-        """How the pack looks at itself in one layer."""
-        turn = self.turns[block.turn]
-        if isinstance(self.spans, Places):
-            if self.once:
-                return Once(self.passes.once, block.heads, self.spans, turn, block.window)
-            return Direct(self.passes.direct, block.heads, self.spans, turn, block.window)
-        return Attention(self.passes, block.heads, self.spans, turn, block.window)
+        """How the pack looks at itself in one layer, made once for all of its kind."""
+        kind = (block.turn, block.window)
+        if kind not in self.kinds:
+            turn = self.turns[block.turn]
+            if not isinstance(self.spans, Places):
+                self.kinds[kind] = Attention(self.passes, block.heads, self.spans, turn, block.window)
+            elif self.once:
+                self.kinds[kind] = Once(self.passes.once, block.heads, self.spans, turn, block.window)
+            else:
+                self.kinds[kind] = Direct(self.passes.direct, block.heads, self.spans, turn, block.window)
+        return self.kinds[kind]
 
     def normed(self, norm: Norm, x: Tensor) -> Tensor:
         """`x` normalised, on the desk."""
@@ -184,48 +189,43 @@ def _onto(
     return raw_TD, ax
 
 
-def backward(
-    block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors
-) -> tuple[Tensor, list[list[Tensor]]]:
-    """The gradient before the block from `d_TD`, that after it, whose memory it takes; and those of the factors.
+def backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Gradients) -> Tensor:
+    """The gradient before the block from `d_TD`, that after it, whose memory it takes; those of the factors go `into`.
 
-    The latter are of down, gate_up, out and qkv in turn. What was kept is used up.
+    What was kept is used up.
     """
-    of_qkv, of_out, of_gate_up, of_down = factors
-    mlp = _mlp_backward(block, step, kept, d_TD, (of_gate_up, of_down))
+    _mlp_backward(block, step, kept, d_TD, into)
     if kept.places is not None:
         d_TD = torch.zeros_like(kept.x).index_copy_(0, kept.places, d_TD)
-    return d_TD, mlp + _attention_backward(block, step, kept, d_TD, (of_qkv, of_out))
+    _attention_backward(block, step, kept, d_TD, into)
+    return d_TD
 
 
-def _mlp_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors) -> list[list[Tensor]]:
+def _mlp_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Gradients) -> None:
     """Turn `d_TD` into the gradient of the stream before the MLP, in place."""
     passes, desk = step.passes, step.rooms.desk
     _, _, ax_gate_up, ax_down = kept.products
-    of_gate_up, of_down = factors
     mark = desk.used
     dy_TD, inner_TI = step.back(block.after_mlp, kept.raw_down, d_TD), desk.take(len(d_TD), block.down.inputs)
     dax = block.down.gate_backward(dy_TD, kept.gate_up, inner_TI, block.gelu, desk)
-    found = [block.down.factor_gradients(inner_TI, ax_down, dy_TD, dax, of_down, desk)]
+    block.down.factor_gradients(inner_TI, ax_down, dy_TD, dax, into, desk)
     desk.back_to(mark)
     dx_TD = desk.take(*d_TD.shape)
     dax = block.gate_up.backward(kept.gate_up, dx_TD, desk)
     x_TD = step.normed(block.before_mlp, kept.middle)
-    found.append(block.gate_up.factor_gradients(x_TD, ax_gate_up, kept.gate_up, dax, of_gate_up, desk))
+    block.gate_up.factor_gradients(x_TD, ax_gate_up, kept.gate_up, dax, into, desk)
     passes.norm_backward(kept.middle, block.before_mlp.weight, block.before_mlp.eps, dx_TD, d_TD, True)
     desk.back_to(mark)
-    return found
 
 
-def _attention_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, factors: AllFactors) -> list[list[Tensor]]:
+def _attention_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Gradients) -> None:
     """Turn `d_TD` into the gradient of the stream before attention, in place."""
     passes, desk = step.passes, step.rooms.desk
     ax_qkv, ax_out, _, _ = kept.products
-    of_qkv, of_out = factors
     mark = desk.used
     dy_TD, dmixed = step.back(block.after_attention, kept.raw_out, d_TD), desk.take(*kept.mixed.shape)
     dax = block.out.backward(dy_TD, dmixed, desk)
-    found = [block.out.factor_gradients(kept.mixed, ax_out, dy_TD, dax, of_out, desk)]
+    block.out.factor_gradients(kept.mixed, ax_out, dy_TD, dax, into, desk)
     dqkv = desk.take(len(d_TD), block.qkv.outputs)
     step.attention(block).backward(kept.seen, dmixed, dqkv)
     if kept.raw_qkv is not None and block.of_queries and block.of_keys:
@@ -235,7 +235,6 @@ def _attention_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, fact
     dx_TD = desk.take(*d_TD.shape)
     dax = block.qkv.backward(dqkv, dx_TD, desk)
     x_TD = step.normed(block.before_attention, kept.x)
-    found.append(block.qkv.factor_gradients(x_TD, ax_qkv, dqkv, dax, of_qkv, desk))
+    block.qkv.factor_gradients(x_TD, ax_qkv, dqkv, dax, into, desk)
     passes.norm_backward(kept.x, block.before_attention.weight, block.before_attention.eps, dx_TD, d_TD, True)
     desk.back_to(mark)
-    return found

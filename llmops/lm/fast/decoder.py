@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llmops.core.errors import LlmopsError
-from llmops.lm.fast.adapt import Factors
+from llmops.lm.fast.adapt import Factors, Gradients
 from llmops.lm.fast.attend import LANE, places_of
 from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
@@ -233,21 +233,19 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
         d_TD = torch.empty_like(ctx.last)
         step.passes.norm_backward(ctx.last, stack.norm.weight, stack.norm.eps, dout_TD.contiguous(), d_TD, False)
         ctx.last = None
-        gradients: list[list[Tensor]] = []
+        into = Gradients(list(each(ctx.factors)))
         for index in reversed(range(len(stack.blocks))):
             kept: Kept | Tensor = ctx.kept.pop()
             if isinstance(kept, Tensor):
                 here = ctx.last_step if index + 1 == len(stack.blocks) else step
                 again_TD = step.rooms.desk.take(*d_TD.shape)
                 kept = forward(stack.blocks[index], here, kept, again_TD, step.rooms.desk)
-            d_TD, found = backward(stack.blocks[index], step, kept, d_TD, ctx.factors[index])
-            gradients += found
+            d_TD = backward(stack.blocks[index], step, kept, d_TD, into)
             step.rooms.desk.back_to(0)
         step.rooms.give_back()
         # A loss that is still at hand holds this node: through it, rooms that the next pack lets go of would stay.
         ctx.step = ctx.last_step = ctx.factors = None
-        ordered = [tensor for group in reversed(gradients) for tensor in group]
-        return None, None, None, None, None, *ordered
+        return None, None, None, None, None, *into.each()
 
 
 def supports(inner: Any) -> bool:

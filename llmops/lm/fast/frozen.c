@@ -1,14 +1,14 @@
 /* Products with the frozen weights of some layers that read the same input, and with their adapters, in bfloat16:
-   y = W x + s B A x of each layer, or back, dx = the sum of W' dy + A' s B' dy, where A x, or s B' dy, is there already
-   (`adapt.c`). In a pack, whose layers find nothing in the cache, torch's own products ran at 60 to 85 % of what they
+   y = W x + s B A x of each layer, or back, dx = the sum of W' dy + A' s B' dy, where A x, or s B' dy, comes first
+   (`adapt.c`) and is kept. In a pack, whose layers find nothing in the cache, torch's own products ran at 60 to 85 % of what they
    have on warm squares (recipes/LOG.md).
 
    128 columns at a time, their weights laid out in pairs once for some rows, in the second cache; all that a number of y
    is the sum of is added in float32 and rounded once. What gates do follows at once: act(gate) * up of the sums of both,
    or, of the sums that are its gradient, those of gate and up. */
 
+#include "adapt.h"
 #include "gates.h"
-#include "pairs.h"
 
 #ifdef IN_PAIRS
 #include <omp.h>
@@ -25,75 +25,72 @@ typedef struct {
     long columns, first, ranks;
 } Layer;
 
-/* All of them; `ranks` together, and A in pairs of ranks, [ranks / 2][inputs]. */
+/* All of them, and their adapters, if there are any. */
 typedef struct {
     const Layer *layers;
-    long count, inputs, outputs, ranks;
-    const pair *up;
+    long count, inputs, outputs;
+    const Group *adapters;
 } Stack;
 
-/* What is multiplied, what is between (rows x ranks), what the sum is added to (or null), and where it goes. Where `inner`
+/* What is multiplied, room for what is between (rows x ranks), what the sum is added to (or null), and where it goes. Where `inner`
    is given, y is of gates and ups beside each other, and `inner` (rows x half as many) of act(gate) * up: the sums are
    both, or on the way back the gradient of `inner`, and y is turned into its own. */
 typedef struct {
-    const num *x, *between, *onto;
-    num *y, *inner;
+    const num *x, *onto;
+    num *between, *y, *inner;
     long x_stride, onto_stride, y_stride, rows, gelu;
 } Rows;
 
-/* Some rows of a panel: its pairs, and its sums. */
+/* Some rows of a panel of columns: of layer `layer`, and of as many more as `together` says the same columns beside each
+   other; on the way back of all. */
 typedef struct {
-    long from, count, columns;
+    long from, count, layer, together, column, columns;
     pair *laid;
     float *sums;
 } Piece;
 
-/* Add what is read from `x` on, times `pairs` of the piece's columns, to its sums. The last tile repeats its last row. */
-static void sum_in(const num *x, long stride, const pair *b, long width, long pairs, const Piece *piece, int add) {
-    for (long row = 0; row < piece->count; row += TILE) {
-        const pair *at[TILE];
-        for (long r = 0; r < TILE; r++) at[r] = (const pair *)(x + (piece->from + least(row + r, piece->count - 1)) * stride);
-        tile((Left){0, at, 0, 1}, b, width, pairs, piece->sums + row * PANEL, PANEL, piece->columns, add);
+/* Lay out what `depth` inputs from `start` on are multiplied with. */
+static void lay_out(const Stack *of, const Piece *piece, long start, long depth) {
+    long each = piece->columns / piece->together;
+    for (long n = 0; n < piece->together; n++) {
+        const num *w = of->layers[piece->layer + n].w + piece->column * of->inputs + start;
+        lay_across(w, of->inputs / 2, each, piece->laid + n * each, PANEL, depth / 2);
     }
 }
 
-/* Of `count` layers, the same columns of each beside each other. */
-static void forward(const Stack *of, const Layer *layers, long count, long column, const Rows *io, const Piece *piece) {
-    long each = piece->columns / count;
-    for (long start = 0; start < of->inputs; start += 2 * DEPTH) {
-        long pairs = least(2 * DEPTH, of->inputs - start) / 2;
-        for (long n = 0; n < count; n++)
-            lay_across(layers[n].w + column * of->inputs + start, of->inputs / 2, each, piece->laid + n * each, PANEL, pairs);
-        sum_in(io->x + start, io->x_stride, piece->laid, PANEL, pairs, piece, start > 0);
-    }
-    for (const Layer *layer = layers; layer < layers + count; layer++) {
-        Piece part = *piece;
-        part.columns = each, part.sums += (layer - layers) * each;
-        if (layer->ranks)
-            sum_in(io->between + layer->first, of->ranks, layer->up + column, layer->columns, layer->ranks / 2, &part, 1);
-    }
-}
-
-static void back(const Stack *of, long column, const Rows *io, const Piece *piece) {
-    const num *dy = io->x;
-    for (const Layer *layer = of->layers; layer < of->layers + of->count; layer++)
-        for (long start = 0; start < layer->columns; start += 2 * DEPTH) {
-            long depth = least(2 * DEPTH, layer->columns - start);
-            pack_down(layer->w + start * of->inputs + column, of->inputs, depth, piece->laid, PANEL, piece->columns);
-            sum_in(dy, io->x_stride, piece->laid, PANEL, depth / 2, piece, dy > io->x);
-            dy += depth;
+/* The same for the way back, where all outputs of all layers are what is multiplied. */
+static void lay_out_back(const Stack *of, const Piece *piece, long start, long depth) {
+    pair *to = piece->laid;
+    for (const Layer *layer = of->layers; depth > 0; start -= layer++->columns)
+        if (start < layer->columns) {
+            long rows = least(depth, layer->columns - start);
+            pack_down(layer->w + start * of->inputs + piece->column, of->inputs, rows, to, PANEL, piece->columns);
+            to += rows / 2 * PANEL, start += rows, depth -= rows;
         }
-    if (of->ranks) sum_in(io->between, of->ranks, of->up + column, of->inputs, of->ranks / 2, piece, 1);
 }
 
-/* The sums, rounded, to their columns of y. */
-static void write_out(const Rows *io, const Piece *piece, long column) {
-    for (long row = 0; row < piece->count; row++) {
-        const float *from = piece->sums + row * PANEL;
-        const num *onto = io->onto ? io->onto + (piece->from + row) * io->onto_stride + column : 0;
-        num *to = io->y + (piece->from + row) * io->y_stride + column;
-        for (long n = 0; n < piece->columns; n += LANE) {
-            __m512 sum = _mm512_loadu_ps(from + n);
+/* The adapters' part of a tile: TILE rows of what is between at `left`. */
+static void adapt_tile(const Stack *of, int way_back, const Piece *piece, const pair *const *left, float *sums) {
+    if (way_back && of->adapters) {
+        const pair *up = (const pair *)of->adapters->a_up + piece->column;
+        tile((Left){0, left, 0, 1}, up, of->inputs, of->adapters->ranks / 2, sums, PANEL, piece->columns, 1);
+    }
+    long each = piece->columns / piece->together;
+    for (long n = 0; n < piece->together && !way_back; n++) {
+        const Layer *layer = of->layers + piece->layer + n;
+        if (!layer->ranks) continue;
+        const pair *at[TILE];
+        for (long r = 0; r < TILE; r++) at[r] = left[r] + layer->first / 2;
+        tile((Left){0, at, 0, 1}, layer->up + piece->column, layer->columns, layer->ranks / 2, sums + n * each, PANEL, each, 1);
+    }
+}
+/* TILE rows of sums, the first `count` of them from row `row` on, rounded, to their columns of y. */
+static void write_out(const Rows *io, long row, long count, long column, long columns, const float *sums) {
+    for (long r = 0; r < count; r++, row++, sums += PANEL) {
+        const num *onto = io->onto ? io->onto + row * io->onto_stride + column : 0;
+        num *to = io->y + row * io->y_stride + column;
+        for (long n = 0; n < columns; n += LANE) {
+            __m512 sum = _mm512_loadu_ps(sums + n);
             if (onto) sum = _mm512_add_ps(sum, load(onto + n, LANE));
             store(to + n, sum, LANE);
         }
@@ -101,13 +98,12 @@ static void write_out(const Rows *io, const Piece *piece, long column) {
 }
 
 /* The sums of gates and ups, and what is gated. */
-static void write_gates(const Rows *io, const Piece *piece, long column) {
-    long each = piece->columns / 2, half = io->y_stride / 2;
-    for (long row = 0; row < piece->count; row++) {
-        const float *from = piece->sums + row * PANEL;
-        num *g = io->y + (piece->from + row) * io->y_stride + column, *to = io->inner + (piece->from + row) * half + column;
-        for (long n = 0; n < each; n += LANE) {
-            stripe gate = _mm512_loadu_ps(from + n), up = _mm512_loadu_ps(from + each + n);
+static void write_gates(const Rows *io, long row, long count, long column, long columns, const float *sums) {
+    long half = io->y_stride / 2;
+    for (long r = 0; r < count; r++, row++, sums += PANEL) {
+        num *g = io->y + row * io->y_stride + column, *to = io->inner + row * half + column;
+        for (long n = 0; n < columns; n += LANE) {
+            stripe gate = _mm512_loadu_ps(sums + n), up = _mm512_loadu_ps(sums + columns + n);
             store(g + n, gate, LANE), store(g + half + n, up, LANE);
             store(to + n, gated(gate, up, io->gelu), LANE);
         }
@@ -115,45 +111,67 @@ static void write_gates(const Rows *io, const Piece *piece, long column) {
 }
 
 /* From the sums, which are the gradient of what is gated, those of gates and ups; and what is gated once more. */
-static void write_gates_back(const Rows *io, const Piece *piece, long column) {
+static void write_gates_back(const Rows *io, long row, long count, long column, long columns, const float *sums) {
     long half = io->y_stride / 2;
-    for (long row = 0; row < piece->count; row++) {
-        num *g = io->y + (piece->from + row) * io->y_stride + column, *to = io->inner + (piece->from + row) * half + column;
-        for (long n = 0; n < piece->columns; n += LANE) {
+    for (long r = 0; r < count; r++, row++, sums += PANEL) {
+        num *g = io->y + row * io->y_stride + column, *to = io->inner + row * half + column;
+        for (long n = 0; n < columns; n += LANE) {
             stripe gate = load(g + n, LANE), up = load(g + half + n, LANE);
-            store(to + n, gated_back(&gate, &up, _mm512_loadu_ps(piece->sums + row * PANEL + n), io->gelu), LANE);
+            store(to + n, gated_back(&gate, &up, _mm512_loadu_ps(sums + n), io->gelu), LANE);
             store(g + n, gate, LANE), store(g + half + n, up, LANE);
         }
     }
 }
 
+/* A piece of y, `to` the column where it goes. A tile's last sums are written at once, while they are in the first cache;
+   only those that wait for more inputs stay. The last tile repeats its last row. */
+static void multiply(const Stack *of, int way_back, const Rows *io, const Piece *piece, long to) {
+    long whole = way_back ? of->outputs : of->inputs, columns = piece->columns / piece->together;
+    long ranks = of->adapters ? of->adapters->ranks : 0;
+    for (long start = 0; start < whole; start += 2 * DEPTH) {
+        long depth = least(2 * DEPTH, whole - start), last = start + depth == whole;
+        (way_back ? lay_out_back : lay_out)(of, piece, start, depth);
+        for (long row = 0; row < piece->count; row += TILE) {
+            long count = least(TILE, piece->count - row), first = piece->from + row;
+            float *sums = piece->sums + (whole > 2 * DEPTH ? row * PANEL : 0);
+            const pair *left[TILE], *between[TILE];
+            for (long r = 0; r < TILE; r++) {
+                left[r] = (const pair *)(io->x + (first + least(r, count - 1)) * io->x_stride + start);
+                between[r] = (const pair *)(io->between + (first + least(r, count - 1)) * ranks);
+            }
+            tile((Left){0, left, 0, 1}, piece->laid, PANEL, depth / 2, sums, PANEL, piece->columns, start > 0);
+            if (!last) continue;
+            adapt_tile(of, way_back, piece, between, sums);
+            if (!io->inner) write_out(io, first, count, to, columns, sums);
+            else (way_back ? write_gates_back : write_gates)(io, first, count, to, columns, sums);
+        }
+    }
+}
+
 void frozen_product(const Stack *of, int way_back, const Rows *io) {
+    if (of->adapters) adapt(of->adapters, way_back, io->x, io->between, 0, io->rows);
     long threads = omp_get_max_threads(), together = io->inner && !way_back ? 2 : 1, wide = PANEL / together, panels = 0;
+    long whole = way_back ? of->outputs : of->inputs;
     if (way_back) panels = (of->inputs + wide - 1) / wide;
     for (long n = 0; n < of->count && !way_back; n += together) panels += (of->layers[n].columns + wide - 1) / wide;
     long parts = (ITEMS * threads + panels - 1) / panels, least_parts = (io->rows + CHUNK - 1) / CHUNK;
-    if (parts < least_parts) parts = least_parts;
+    if (parts < least_parts && whole > 2 * DEPTH) parts = least_parts;
     long part = up_to((io->rows + parts - 1) / parts, TILE);
     parts = (io->rows + part - 1) / part;
 #pragma omp parallel for schedule(dynamic, 1)
     for (long item = 0; item < panels * parts; item++) {
         pair laid[DEPTH * PANEL] __attribute__((aligned(64)));
         float sums[CHUNK * PANEL] __attribute__((aligned(64)));
-        Piece piece = {item % parts * part, 0, 0, laid, sums};
+        Piece piece = {item % parts * part, 0, 0, together, item / parts * wide, 0, laid, sums};
         piece.count = least(part, io->rows - piece.from);
-        long column = item / parts * wide, before = 0;
-        const Layer *layer = of->layers;
-        if (way_back) {
-            piece.columns = least(PANEL, of->inputs - column);
-            back(of, column, io, &piece);
-        } else {
-            while (column >= up_to(layer->columns, wide)) column -= up_to(layer->columns, wide), before += layer++->columns;
-            piece.columns = least(wide, layer->columns - column) * together;
-            forward(of, layer, together, column, io, &piece);
+        long before = 0, there = of->inputs;
+        for (; !way_back; before += there, piece.layer++) {
+            there = of->layers[piece.layer].columns;
+            if (piece.column < up_to(there, wide)) break;
+            piece.column -= up_to(there, wide);
         }
-        if (!io->inner) write_out(io, &piece, before + column);
-        else if (way_back) write_gates_back(io, &piece, column);
-        else write_gates(io, &piece, column);
+        piece.columns = least(wide, there - piece.column) * together;
+        multiply(of, way_back, io, &piece, before + piece.column);
     }
 }
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from llmops.lm.fast.adapt import Factors, Sizes
+from llmops.lm.fast.adapt import Factors, Gradients, Sizes
 from llmops.lm.fast.frozen import Frozen
 from llmops.lm.fast.plain import Plain
 from llmops.lm.fast.products import LEAST_ROWS, Together
@@ -78,15 +78,8 @@ class Fused:
         return self.together if x.shape[0] >= LEAST_ROWS else None
 
     def factor_gradients(
-        self,
-        x_TI: Tensor,
-        ax: Tensor | None,
-        dy_TO: Tensor,
-        dax: Tensor | None,
-        factors: Sequence[Factors | None],
-        room: Room,
-    ) -> list[Tensor]:
-        """Gradients of A and B of each adapter in turn."""
-        if self.adapters is None or ax is None or dax is None:
-            return []
-        return self.adapters.gradients(x_TI, ax, dy_TO, dax, factors, room)
+        self, x_TI: Tensor, ax: Tensor | None, dy_TO: Tensor, dax: Tensor | None, into: Gradients, room: Room
+    ) -> None:
+        """Fill the last open gradients with those of A and B of each adapter."""
+        if self.adapters is not None and ax is not None and dax is not None:
+            self.adapters.gradients(x_TI, ax, dy_TO, dax, into, room)

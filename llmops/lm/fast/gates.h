@@ -15,11 +15,11 @@ static inline stripe bend(stripe g, int gelu) {
 static inline stripe bend_slope(stripe g) { return SLOPE * (1.0f + 3.0f * CUBIC * g * g); }
 
 /* act(gate) * up. */
-static inline stripe gated(stripe gate, stripe up, int gelu) { return gate / (1.0f + exp_of_each(-bend(gate, gelu))) * up; }
+static inline stripe gated(stripe gate, stripe up, int gelu) { return gate * logistic(bend(gate, gelu)) * up; }
 
 /* The gradients of gate and up from `d`, that of act(gate) * up, over them; returns the latter. */
 static inline stripe gated_back(stripe *gate, stripe *up, stripe d, int gelu) {
-    stripe g = *gate, s = 1.0f / (1.0f + exp_of_each(-bend(g, gelu))), act = g * s, back = act * (1.0f - s), found = act * *up;
+    stripe g = *gate, s = logistic(bend(g, gelu)), act = g * s, back = act * (1.0f - s), found = act * *up;
     if (gelu) back = back * bend_slope(g);
     *gate = d * *up * (s + back);
     *up = d * act;

@@ -85,6 +85,8 @@ static inline stripe exp_of_each(stripe x) { /* a NaN passes here too */
     x = _mm512_max_ps(_mm512_set1_ps(-87.0f), _mm512_min_ps(_mm512_set1_ps(88.0f), x));
     return power_of_2(x * 1.44269504f);
 }
+/* 1 / (1 + exp(-x)) within 7e-5 (the processor's own estimate of 1 / x, in a third of the time of a division). */
+static inline stripe logistic(stripe x) { return _mm512_rcp14_ps(1.0f + exp_of_each(-x)); }
 #else
 typedef float stripe;
 enum { STRIPE = 1 };
@@ -92,7 +94,7 @@ enum { STRIPE = 1 };
 static inline stripe load(const num *x, long left) { return get(*x); }
 static inline void store(num *to, stripe x, long left) { *to = put(x); }
 static inline stripe reals(const float *x, long left) { return *x; }
-static inline stripe exp_of_each(stripe x) { return exp_of(x); }
+static inline stripe logistic(stripe x) { return 1.0f / (1.0f + exp_of(-x)); }
 #endif
 /* A final soft cap: cap tanh(x / cap). */
 static inline float capped(float x, float cap) { return cap - 2.0f * cap / (1.0f + exp_of(x * 2.0f / cap)); }

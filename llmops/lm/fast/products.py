@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmops.lm.fast.adapt import Narrow
+from llmops.lm.fast.adapt import Group, Narrow
 from llmops.lm.fast.room import Room
 
 LEAST_ROWS = 96  # of fewer, torch's are as fast or faster: to lay weights out costs as much as a dozen rows
@@ -82,8 +82,8 @@ class Stack(ctypes.Structure):
 
     _fields_ = (
         ("layers", ctypes.POINTER(Layer)),
-        *((name, ctypes.c_long) for name in ("count", "inputs", "outputs", "ranks")),
-        ("up", ctypes.c_void_p),
+        *((name, ctypes.c_long) for name in ("count", "inputs", "outputs")),
+        ("adapters", ctypes.POINTER(Group)),
     )
 
 
@@ -91,7 +91,7 @@ class Rows(ctypes.Structure):
     """`Rows` of `frozen.c`."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "between", "onto", "y", "inner")),
+        *((name, ctypes.c_void_p) for name in ("x", "onto", "between", "y", "inner")),
         *((name, ctypes.c_long) for name in ("x_stride", "onto_stride", "y_stride", "rows", "gelu")),
     )
 
@@ -107,9 +107,9 @@ class Together:
             Layer(place, up, outputs, first, ranks)
             for (place, outputs), (first, ranks, up) in zip(weights, ups, strict=True)
         ]
-        ranks, up = (adapters.rank, adapters.group.a_up) if adapters else (0, None)
         outputs = sum(outputs for _, outputs in weights)
-        self.stack = Stack((Layer * len(layers))(*layers), len(layers), inputs, outputs, ranks, up)
+        group = ctypes.pointer(adapters.group) if adapters else None
+        self.stack = Stack((Layer * len(layers))(*layers), len(layers), inputs, outputs, group)
 
     def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room, onto_TO: Tensor | None = None) -> Tensor | None:
         """Fill `y_TO` with the outputs, added to `onto_TO` where it is given; returns A x, TR, in `room`."""
@@ -136,12 +136,13 @@ class Together:
         onto: Tensor | None = None,
         gated: tuple[Tensor | None, bool] = (None, False),
     ) -> Tensor | None:
-        between_TR = self.adapters.between(x, back, room) if self.adapters else None
-        onto_stride = 0 if onto is None else onto.stride(0)
         inner, gelu = gated
-        tensors = map(_at, (x, between_TR, onto, y, inner))
-        rows = Rows(*tensors, x.stride(0), onto_stride, y.stride(0), x.shape[0], gelu)
-        self.library.frozen_product(ctypes.byref(self.stack), ctypes.c_int(back), ctypes.byref(rows))
+        count = x.shape[0]
+        between_TR = room.take(count, self.adapters.rank) if self.adapters else None
+        places = (None if tensor is None else tensor.data_ptr() for tensor in (x, onto, between_TR, y, inner))
+        onto_stride = 0 if onto is None else onto.stride(0)
+        rows = Rows(*places, x.stride(0), onto_stride, y.stride(0), count, gelu)
+        self.library.frozen_product(ctypes.byref(self.stack), back, ctypes.byref(rows))
         return between_TR
 
 

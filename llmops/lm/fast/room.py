@@ -16,12 +16,16 @@ ALIGNED = 64  # bytes; a line of the cache, and the widest register
 
 
 class Room:
-    """A stack of tensors of one type in one piece of memory. What does not fit is allocated by itself."""
+    """A stack of tensors of one type in one piece of memory. What does not fit is allocated by itself.
+
+    What was taken before at the same place is the same tensor: to make one takes its time, and all layers do alike.
+    """
 
     def __init__(self, numbers: int, dtype: torch.dtype) -> None:
         self.memory, self.size = torch.empty(numbers, dtype=dtype), numbers
         self.step = ALIGNED // self.memory.element_size()
         self.used = 0
+        self.taken: dict[tuple[int, int, int], Tensor] = {}
 
     def take(self, rows: int, columns: int) -> Tensor:
         """A dense tensor, its numbers as they were left."""
@@ -29,7 +33,10 @@ class Room:
         if start + size > self.size:
             return torch.empty(rows, columns, dtype=self.memory.dtype)
         self.used += -(-size // self.step) * self.step
-        return self.memory[start : start + size].view(rows, columns)
+        found = self.taken.get((start, rows, columns))
+        if found is None:
+            found = self.taken[start, rows, columns] = self.memory.as_strided((rows, columns), (columns, 1), start)
+        return found
 
     def back_to(self, mark: int) -> None:
         """Give back what was taken since `used` was `mark`."""
@@ -46,8 +53,9 @@ class Rooms:
 
     def give_back(self) -> None:
         """To be lent again. Nobody may use what was taken from them any more."""
-        self.kept.back_to(0)
-        self.desk.back_to(0)
+        for room in (self.kept, self.desk):
+            room.back_to(0)
+            room.taken.clear()
         self.home.append(self)
 
 
