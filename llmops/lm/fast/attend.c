@@ -201,6 +201,9 @@ typedef struct {
     num *dqkv;
 } Back;
 
+/* Whether a place of the pack is a key of one block only: those that have it stand from offsets[place] on in `order`. */
+static inline int in_one(const int64_t *offsets, long place) { return offsets[place + 1] - offsets[place] == 1; }
+
 /* Shares and slopes of two queries from their scores and from what their shares would be moved by; `slopes` as they
    are, both beside each other below. `total` and `dot` are of each query. */
 static void pair_of_rows(const Desk *desk, long row, long width, long columns, const long *low, const long *high,
@@ -281,10 +284,19 @@ static void back_through(const Look *look, const Item *it, long head, long start
     }
 }
 
-/* The gradients of q, in their places of `dqkv`; those of keys and values as each block has them, in `dk` and `dv`
-   (places of blocks x groups x size), because a key may be in several blocks: see `settle_keys`. */
-void attend_backward(const Look *look, const num *out, const float *totals, const num *dout, num *dqkv, float *dk,
-                     float *dv) {
+/* The gradients of a key and its values of one group, turned back, to their place of `dqkv`. */
+static void write_key(const Look *look, long place, long group, const float *dk, const float *dv, num *dqkv) {
+    long size = look->size, half = size / 2;
+    const float *cos = look->cos ? look->cos + place * half : 0, *sin = look->cos ? look->sin + place * half : 0;
+    num *to = dqkv + place * stride_of(look) + (look->heads + group) * size;
+    turn_back(dk, cos, sin, 1.0f, to, size);
+    turn_back(dv, 0, 0, 1.0f, to + look->groups * size, size);
+}
+
+/* The gradients of q, in their places of `dqkv`, and of keys that one block has; of the others as each block has them, in
+   `dk` and `dv` (places of blocks x groups x size): see `settle_keys`. */
+void attend_backward(const Look *look, const num *out, const float *totals, const num *dout, const int64_t *offsets,
+                     num *dqkv, float *dk, float *dv) {
     Back way_back = {out, dout, totals, dqkv};
     long each = look->heads / look->groups, size = look->size, stride = stride_of(look);
 #pragma omp parallel for schedule(dynamic, 1)
@@ -303,21 +315,22 @@ void attend_backward(const Look *look, const num *out, const float *totals, cons
             for (long head = it.group * each; head < (it.group + 1) * each; head++)
                 back_through(look, &it, head, start, &way_back);
         for (long j = 0; j < it.keys; j++) {
+            const float *one_k = desk->dk + j * size, *one_v = desk->dv + j * size;
             long at = ((it.first + j) * look->groups + it.group) * size;
-            memcpy(dk + at, desk->dk + j * size, size * sizeof(float));
-            memcpy(dv + at, desk->dv + j * size, size * sizeof(float));
+            if (in_one(offsets, it.places[j]))
+                write_key(look, it.places[j], it.group, one_k, one_v, dqkv);
+            else
+                memcpy(dk + at, one_k, size * sizeof(float)), memcpy(dv + at, one_v, size * sizeof(float));
         }
     }
 }
 
-/* Sum what the blocks have of each place of the pack: those from offsets[place] on in `order`; keys turned back. */
+/* Sum what the blocks have of each place of the pack that is a key of several. */
 void settle_keys(const Look *look, const float *dk, const float *dv, const int64_t *order, const int64_t *offsets,
                  num *dqkv, long rows) {
-    long size = look->size, groups = look->groups, half = size / 2;
+    long size = look->size, groups = look->groups;
     ROWS for (long place = 0; place < rows; place++)
-        for (long group = 0; group < groups; group++) {
-            const float *cos = look->cos ? look->cos + place * half : 0, *sin = look->cos ? look->sin + place * half : 0;
-            num *to = dqkv + place * stride_of(look) + (look->heads + group) * size;
+        for (long group = 0; group < groups && !in_one(offsets, place); group++) {
             float k[size], v[size];
             memset(k, 0, sizeof k), memset(v, 0, sizeof v);
             for (long each = offsets[place]; each < offsets[place + 1]; each++) {
@@ -325,8 +338,7 @@ void settle_keys(const Look *look, const float *dk, const float *dv, const int64
                 const float *from_v = dv + (order[each] * groups + group) * size;
                 LANES for (long i = 0; i < size; i++) k[i] += from_k[i], v[i] += from_v[i];
             }
-            turn_back(k, cos, sin, 1.0f, to, size);
-            turn_back(v, 0, 0, 1.0f, to + groups * size, size);
+            write_key(look, place, group, k, v, dqkv);
         }
 }
 #else

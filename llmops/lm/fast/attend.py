@@ -39,6 +39,11 @@ class Places:
         """Of one block."""
         return int(self.starts.diff().max())
 
+    @cached_property
+    def shared(self) -> bool:
+        """Whether any place is a key of several blocks, or of none."""
+        return len(self.places) != len(self.offsets) - 1
+
 
 def places_of(paths: Sequence[Sequence[int]], tokens: int, known: int) -> Places:
     """The layout of a pack of so many tokens, the first `known` of which were gone through before."""
@@ -92,9 +97,11 @@ class Direct:
     def backward(self, seen: Seen, dout: Tensor, dqkv: Tensor) -> None:
         """Fill `dqkv`, the gradient of the stacked q, k and v (T, (H + 2 G) E), from that of the mixed values."""
         look, (dk, dv) = self._look(seen.qkv), self.of_blocks
-        self.library.attend_backward(look, *map(_at, (seen.mixed, seen.totals, dout, dqkv, dk, dv)))
-        order, offsets = _at(self.places.order), _at(self.places.offsets)
-        self.library.settle_keys(look, _at(dk), _at(dv), order, offsets, _at(dqkv), ctypes.c_long(len(dqkv)))
+        offsets = self.places.offsets
+        self.library.attend_backward(look, *map(_at, (seen.mixed, seen.totals, dout, offsets, dqkv, dk, dv)))
+        if self.places.shared:
+            tensors = map(_at, (dk, dv, self.places.order, offsets, dqkv))
+            self.library.settle_keys(look, *tensors, ctypes.c_long(len(dqkv)))
 
     def _look(self, qkv: Tensor) -> Any:
         """The arguments of a call."""
