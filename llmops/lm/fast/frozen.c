@@ -97,16 +97,24 @@ static void write_out(const Rows *io, long row, long count, long column, long co
     }
 }
 
-/* The sums of gates and ups, and what is gated. */
+/* Sums, rounded, past the caches, where they are whole lines. */
+static void write_past(num *to, const float *sums, long columns) {
+    long n = 0;
+    for (; !((uintptr_t)to & 63) && n + 2 * LANE <= columns; n += 2 * LANE) {
+        __m512bh line = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(sums + n + LANE), _mm512_loadu_ps(sums + n));
+        _mm512_stream_si512((__m512i *)(to + n), (__m512i)line);
+    }
+    for (; n < columns; n += LANE) store(to + n, _mm512_loadu_ps(sums + n), LANE);
+}
+
+/* The sums of gates and ups, which nobody reads before the way back, and what is gated. */
 static void write_gates(const Rows *io, long row, long count, long column, long columns, const float *sums) {
     long half = io->y_stride / 2;
     for (long r = 0; r < count; r++, row++, sums += PANEL) {
         num *g = io->y + row * io->y_stride + column, *to = io->inner + row * half + column;
-        for (long n = 0; n < columns; n += LANE) {
-            stripe gate = _mm512_loadu_ps(sums + n), up = _mm512_loadu_ps(sums + columns + n);
-            store(g + n, gate, LANE), store(g + half + n, up, LANE);
-            store(to + n, gated(gate, up, io->gelu), LANE);
-        }
+        for (long n = 0; n < columns; n += LANE)
+            store(to + n, gated(_mm512_loadu_ps(sums + n), _mm512_loadu_ps(sums + columns + n), io->gelu), LANE);
+        write_past(g, sums, columns), write_past(g + half, sums + columns, columns);
     }
 }
 
@@ -172,6 +180,7 @@ void frozen_product(const Stack *of, int way_back, const Rows *io) {
         }
         piece.columns = least(wide, there - piece.column) * together;
         multiply(of, way_back, io, &piece, before + piece.column);
+        _mm_sfence(); /* what went past the caches is there for all */
     }
 }
 
