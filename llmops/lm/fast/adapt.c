@@ -77,6 +77,8 @@ INLINED void adapt_some(const Way *way, const num *x, num *between, num *y, int 
         long rank = 0;
         for (; rank + VECTORS * RANKS <= part->ranks; rank += VECTORS * RANKS)
             narrow(from, way->x_width, down + rank * 4, part, to + rank, way->ranks, tokens, VECTORS);
+        for (; rank + 2 * RANKS <= part->ranks; rank += 2 * RANKS)
+            narrow(from, way->x_width, down + rank * 4, part, to + rank, way->ranks, tokens, 2);
         for (; rank < part->ranks; rank += RANKS)
             narrow(from, way->x_width, down + rank * 4, part, to + rank, way->ranks, tokens, 1);
         down += part->columns * part->ranks;

@@ -84,8 +84,8 @@ class Adapters(Protocol):
     def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room) -> Tensor:
         """Add s B A x to `y_TO`; returns A x, TR."""
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor:
-        """Add the gradient that the inputs have through the adapters to `dx_TI`; returns that of A x, TR."""
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor | None, room: Room) -> Tensor:
+        """Add the gradient that the inputs have through the adapters to `dx_TI`, if any; returns that of A x, TR."""
 
     def gradients(
         self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, into: Gradients, room: Room
@@ -114,9 +114,10 @@ class Products:
         y_TO.addmm_(ax_TR, self.b_OR.T)
         return ax_TR
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor:
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor | None, room: Room) -> Tensor:
         dax_TR = torch.mm(dy_TO, self.b_OR, out=room.take(len(dy_TO), self.rank))
-        dx_TI.addmm_(dax_TR, self.a_RI)
+        if dx_TI is not None:
+            dx_TI.addmm_(dax_TR, self.a_RI)
         return dax_TR
 
     def gradients(
@@ -202,7 +203,7 @@ class Narrow:
     def forward(self, x_TI: Tensor, y_TO: Tensor, room: Room) -> Tensor:
         return self.between(x_TI, False, room, y_TO)
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor:
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor | None, room: Room) -> Tensor:
         return self.between(dy_TO, True, room, dx_TI)
 
     def between(self, x: Tensor, back: bool, room: Room, y: Tensor | None = None) -> Tensor:

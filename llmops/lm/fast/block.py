@@ -189,15 +189,15 @@ def _onto(
     return raw_TD, ax
 
 
-def backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Gradients) -> Tensor:
+def backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Gradients, lowest: bool = False) -> Tensor:
     """The gradient before the block from `d_TD`, that after it, whose memory it takes; those of the factors go `into`.
 
-    What was kept is used up.
+    What was kept is used up. Nobody asks for the gradient before the `lowest` block, so it is not completed.
     """
     _mlp_backward(block, step, kept, d_TD, into)
     if kept.places is not None:
         d_TD = torch.zeros_like(kept.x).index_copy_(0, kept.places, d_TD)
-    _attention_backward(block, step, kept, d_TD, into)
+    _attention_backward(block, step, kept, d_TD, into, lowest)
     return d_TD
 
 
@@ -218,7 +218,7 @@ def _mlp_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Grad
     desk.back_to(mark)
 
 
-def _attention_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Gradients) -> None:
+def _attention_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Gradients, lowest: bool) -> None:
     """Turn `d_TD` into the gradient of the stream before attention, in place."""
     passes, desk = step.passes, step.rooms.desk
     ax_qkv, ax_out, _, _ = kept.products
@@ -232,9 +232,10 @@ def _attention_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into
         (raw_q, raw_k, _), (dq, dk, _) = block.heads.parts(kept.raw_qkv), block.heads.parts(dqkv)
         passes.norm_backward(raw_q, block.of_queries.weight, block.of_queries.eps, dq, dq, False)
         passes.norm_backward(raw_k, block.of_keys.weight, block.of_keys.eps, dk, dk, False)
-    dx_TD = desk.take(*d_TD.shape)
+    dx_TD = None if lowest else desk.take(*d_TD.shape)
     dax = block.qkv.backward(dqkv, dx_TD, desk)
     x_TD = step.normed(block.before_attention, kept.x)
     block.qkv.factor_gradients(x_TD, ax_qkv, dqkv, dax, into, desk)
-    passes.norm_backward(kept.x, block.before_attention.weight, block.before_attention.eps, dx_TD, d_TD, True)
+    if dx_TD is not None:
+        passes.norm_backward(kept.x, block.before_attention.weight, block.before_attention.eps, dx_TD, d_TD, True)
     desk.back_to(mark)

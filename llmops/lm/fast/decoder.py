@@ -240,7 +240,7 @@ class Blocks(torch.autograd.Function):  # type: ignore[misc]  # torch is Any to 
                 here = ctx.last_step if index + 1 == len(stack.blocks) else step
                 again_TD = step.rooms.desk.take(*d_TD.shape)
                 kept = forward(stack.blocks[index], here, kept, again_TD, step.rooms.desk)
-            d_TD = backward(stack.blocks[index], step, kept, d_TD, into)
+            d_TD = backward(stack.blocks[index], step, kept, d_TD, into, lowest=index == 0)
             step.rooms.desk.back_to(0)
         step.rooms.give_back()
         # A loss that is still at hand holds this node: through it, rooms that the next pack lets go of would stay.

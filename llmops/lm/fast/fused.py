@@ -49,8 +49,10 @@ class Fused:
         self.frozen.forward(x_TI, y_TO, onto_TO)
         return self.adapters.forward(x_TI, y_TO, room) if self.adapters else None
 
-    def backward(self, dy_TO: Tensor, dx_TI: Tensor, room: Room) -> Tensor | None:
-        """Fill `dx_TI` with the gradient of the inputs; returns that of A x."""
+    def backward(self, dy_TO: Tensor, dx_TI: Tensor | None, room: Room) -> Tensor | None:
+        """Fill `dx_TI`, where it is given, with the gradient of the inputs; returns that of A x."""
+        if dx_TI is None:
+            return self.adapters.backward(dy_TO, None, room) if self.adapters else None
         if (together := self._together(dy_TO)) is not None:
             return together.backward(dy_TO, dx_TI, room)
         self.frozen.backward(dy_TO, dx_TI)
