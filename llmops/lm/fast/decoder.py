@@ -52,7 +52,7 @@ class Decoder:
         for block, layers in zip(self.stack.blocks, self.stack.layers, strict=True):
             for fused, members in zip(block.fused(), layers, strict=True):
                 for layer, rank, place in zip(members, fused.ranks, fused.frozen.addresses, strict=True):
-                    if not plain_layer(layer) or rank_of(layer) != rank or layer.weight.data_ptr() != place:
+                    if not plain_layer(layer) or rank_of(layer) != rank or base_of(layer).weight.data_ptr() != place:
                         return False
         return not self.inner.get_input_embeddings().weight.requires_grad
 
@@ -260,9 +260,14 @@ def supports(inner: Any) -> bool:
     )
 
 
+def base_of(layer: Any) -> Any:
+    """A layer without what PEFT put around it; PEFT's own properties ask much more."""
+    return getattr(layer, "base_layer", layer)
+
+
 def plain_layer(layer: Any) -> bool:
     """Whether a layer is frozen and carries nothing, or one LoRA without dropout, bias or variant."""
-    base = getattr(layer, "base_layer", layer)
+    base = base_of(layer)
     if type(base.weight) is not torch.nn.Parameter or getattr(base, "bias", None) is not None:
         return False
     if base.weight.requires_grad:
