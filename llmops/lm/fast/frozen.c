@@ -1,10 +1,10 @@
 /* Products with the frozen weights of some layers that read the same input, and with their adapters, in bfloat16:
    y = W x + s B A x of each layer, or back, dx = the sum of W' dy + A' s B' dy, where A x, or s B' dy, comes first
-   (`adapt.c`) and is kept. In a pack, whose layers find nothing in the cache, torch's own products ran at 60 to 85 % of what they
-   have on warm squares (recipes/LOG.md).
+   (`adapt.c`) and is kept. In a pack, whose layers find nothing in the cache, torch's own products ran at 60 to 85 % of
+   what they have on warm squares (recipes/LOG.md).
 
    128 columns at a time, their weights laid out in pairs once for some rows, in the second cache; all that a number of y
-   is the sum of is added in float32 and rounded once. What gates do follows at once: act(gate) * up of the sums of both,
+   is the sum of is added in float32 and rounded once, as soon as six rows have it. What gates do follows at once: act(gate) * up of the sums of both,
    or, of the sums that are its gradient, those of gate and up. */
 
 #include "adapt.h"
@@ -32,9 +32,9 @@ typedef struct {
     const Group *adapters;
 } Stack;
 
-/* What is multiplied, room for what is between (rows x ranks), what the sum is added to (or null), and where it goes. Where `inner`
-   is given, y is of gates and ups beside each other, and `inner` (rows x half as many) of act(gate) * up: the sums are
-   both, or on the way back the gradient of `inner`, and y is turned into its own. */
+/* What is multiplied, what the sum is added to (or null), room for what is between (rows x ranks), and where the sum goes.
+   Where `inner` is given, y is of gates and ups beside each other, and `inner` (rows x half as many) of act(gate) * up:
+   the sums are both, or on the way back the gradient of `inner`, and y is turned into its own. */
 typedef struct {
     const num *x, *onto;
     num *between, *y, *inner;
