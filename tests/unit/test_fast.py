@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -69,6 +70,14 @@ def pack() -> Pack:
     return found
 
 
+@pytest.fixture(scope="module")
+def apart() -> Pack:
+    """Rows that share nothing and are no longer than a block, so that each key is in one block only."""
+    rng = random.Random(2)
+    (found,) = pack_rows([[first, *(rng.randrange(128) for _ in range(6 + first))] for first in range(10)], 10_000)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of 40 tokens are cut into blocks here, as rows of a thousand are in earnest."""
@@ -119,9 +128,13 @@ def test_a_token_that_sees_one_of_another_row_is_noticed(pack: Pack) -> None:
     assert off(ours[0], theirs[0]) > 1e-3 and off(ours[1], theirs[1]) > 1e-3
 
 
+@pytest.mark.parametrize("rows", ["pack", "apart"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
-def test_in_bfloat16_it_is_no_further_from_float32_than_transformers(family: str, kind: str, pack: Pack) -> None:
+def test_in_bfloat16_it_is_no_further_from_float32_than_transformers(
+    family: str, kind: str, rows: str, request: pytest.FixtureRequest
+) -> None:
+    pack = request.getfixturevalue(rows)
     exact_model, model = adapted(family), adapted(family, torch.bfloat16)
     exact_model.load_state_dict({name: weight.float() for name, weight in model.state_dict().items()})
     exact = slopes(exact_model, lambda: row_by_row(exact_model, pack))
@@ -139,6 +152,22 @@ def test_the_same_pack_gives_the_same_bits_and_keeping_little_too(kind: str, pac
     model.get_base_model().gradient_checkpointing_enable()
     lean = slopes(model, lambda: hidden_states(model, pack, "cpu"))
     assert torch.equal(first[1], again[1]) and torch.equal(first[1], lean[1]) and torch.equal(first[0], lean[0])
+
+
+def test_compiled_passes_may_have_other_threads_forward_than_back(pack: Pack) -> None:
+    model, before = fast.equip(adapted("llama", torch.bfloat16), "compiled"), torch.get_num_threads()
+
+    def forward_on(threads: int) -> Tensor:
+        torch.set_num_threads(threads)
+        hidden_TD = hidden_states(model, pack, "cpu")
+        torch.set_num_threads(3 - threads)
+        return hidden_TD
+
+    try:
+        one, two = (slopes(model, partial(forward_on, threads)) for threads in (1, 2))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -55,7 +55,7 @@ class Gradients:
     def __init__(self, factors: Sequence[Factors]) -> None:
         self.trained = [tensor for factor in factors for tensor in (factor.a_RI, factor.b_OR)]
         self.sizes = [tensor.numel() for tensor in self.trained]
-        self.whole = torch.empty(sum(self.sizes))
+        self.whole = torch.empty(sum(self.sizes), dtype=torch.float32)
         self.open = len(self.whole)
 
     def last(self, count: int) -> int:
@@ -64,7 +64,8 @@ class Gradients:
         return self.open
 
     def each(self) -> list[Tensor]:
-        """Of A and B of each adapter in turn, in their own precision."""
+        """Of A and B of each adapter in turn, in their own precision, when all are filled."""
+        assert self.open == 0, f"{self.open} numbers of the gradient were not filled"
         pieces = self.whole.split(self.sizes)
         found = [piece.view(of.shape) for piece, of in zip(pieces, self.trained, strict=True)]
         return [one.to(of.dtype) for one, of in zip(found, self.trained, strict=True)]
@@ -125,9 +126,9 @@ class Products:
     ) -> None:
         da_RI, db_RO = dax_TR.T @ x_TI, ax_TR.T @ dy_TO
         for (rows, places), scale in reversed(list(zip(self.places, self.scales, strict=True))):
-            for found in (db_RO[places, rows].T * scale, da_RI[places]):
+            for found, times in ((db_RO[places, rows].T, scale), (da_RI[places], 1.0)):
                 at = into.last(found.numel())
-                into.whole[at : at + found.numel()].view(found.shape).copy_(found)
+                into.whole[at : at + found.numel()].view(found.shape).copy_(found).mul_(times)
 
 
 class Part(ctypes.Structure):
@@ -206,7 +207,7 @@ class Narrow:
     def backward(self, dy_TO: Tensor, dx_TI: Tensor | None, room: Room) -> Tensor:
         return self.between(dy_TO, True, room, dx_TI)
 
-    def between(self, x: Tensor, back: bool, room: Room, y: Tensor | None = None) -> Tensor:
+    def between(self, x: Tensor, back: bool, room: Room, y: Tensor | None) -> Tensor:
         """A x, TR, or the gradient of it from that of the outputs; what follows from it is added to `y`."""
         between_TR = room.take(len(x), self.rank)
         self.library.adapt(

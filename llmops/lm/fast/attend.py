@@ -1,8 +1,9 @@
 """`Direct`: attention of a pack in C, where the processor multiplies bfloat16 in pairs (`attend.c`).
 
 `Once` does the forward pass alone, in float32 on any processor (`once.c`).
-Nothing is kept but q, k and v themselves and one number a query and head: the backward pass computes the shares again,
-which costs a seventh more products and saves a quarter of what a layer keeps.
+Of a layer nothing is kept but q, k and v themselves and one number a query and head: the backward pass computes the
+shares again, which costs a seventh more products and saves a quarter of what a layer keeps. What the threads work in is
+made once a pack.
 """
 
 from __future__ import annotations
@@ -42,7 +43,18 @@ class Places:
     @cached_property
     def shared(self) -> bool:
         """Whether any place is a key of several blocks, or of none."""
-        return len(self.places) != len(self.offsets) - 1
+        return bool((self.offsets.diff() != 1).any())
+
+    @cached_property
+    def rooms(self) -> dict[str, Tensor]:
+        """Memory that all layers use in turn, by what it is for."""
+        return {}
+
+    def room(self, use: str, count: int, dtype: torch.dtype) -> Tensor:
+        """So many numbers at least, as they were left."""
+        if use not in self.rooms or len(self.rooms[use]) < count:
+            self.rooms[use] = torch.empty(count, dtype=dtype)
+        return self.rooms[use]
 
 
 def places_of(paths: Sequence[Sequence[int]], tokens: int, known: int) -> Places:
@@ -90,44 +102,34 @@ class Direct:
 
     def forward(self, qkv: Tensor, out: Tensor) -> Seen | None:
         """Fill `out` (T, H E) with the mixed values; returns what `backward` needs."""
-        totals = torch.empty(len(qkv), self.heads.queries)
+        totals = torch.empty(len(qkv), self.heads.queries, dtype=torch.float32)
         self.library.attend(self._look(qkv), _at(out), _at(totals))
         return Seen(qkv, out, totals)
 
     def backward(self, seen: Seen, dout: Tensor, dqkv: Tensor) -> None:
         """Fill `dqkv`, the gradient of the stacked q, k and v (T, (H + 2 G) E), from that of the mixed values."""
-        look, (dk, dv) = self._look(seen.qkv), self.of_blocks
-        offsets = self.places.offsets
+        look, offsets = self._look(seen.qkv), self.places.offsets
+        count = len(self.places.places) * self.heads.keys * self.heads.size
+        dk, dv = (self.places.room(name, count, torch.float32) for name in ("keys", "values"))
         self.library.attend_backward(look, *map(_at, (seen.mixed, seen.totals, dout, offsets, dqkv, dk, dv)))
         if self.places.shared:
             tensors = map(_at, (dk, dv, self.places.order, offsets, dqkv))
             self.library.settle_keys(look, *tensors, ctypes.c_long(len(dqkv)))
 
     def _look(self, qkv: Tensor) -> Any:
-        """The arguments of a call."""
-        self.look.qkv = qkv.data_ptr()
+        """The arguments of a call. How many threads there are may change from one to the next."""
+        need = getattr(self.library, self.bytes_by)(*map(ctypes.c_long, (self.places.most_keys, self.heads.size)))
+        scratch = self.places.room("scratch", need, torch.uint8)
+        self.look.qkv, self.look.scratch, self.look.scratch_bytes = qkv.data_ptr(), scratch.data_ptr(), need
         return ctypes.byref(self.look)
 
     @cached_property
     def look(self) -> Look:
-        """The same for every layer, but for `qkv`."""
-        heads, places, scratch = self.heads, self.places, self.scratch
+        """The same for every layer, but for what `_look` fills in."""
+        heads, places = self.heads, self.places
         tensors = (places.places, places.starts, places.queries, self.turn.cos, self.turn.sin)
-        return Look(
-            None, *map(_at, tensors), heads.scale, self.window, len(places.queries), heads.queries, heads.keys,
-            heads.size, _at(scratch), len(scratch),
-        )  # fmt: skip
-
-    @cached_property
-    def scratch(self) -> Tensor:
-        """The memory that the threads work in."""
-        need = getattr(self.library, self.bytes_by)(*map(ctypes.c_long, (self.places.most_keys, self.heads.size)))
-        return torch.empty(need, dtype=torch.uint8)
-
-    @cached_property
-    def of_blocks(self) -> Tensor:
-        """Room for the gradients of keys and of values, as each block has them."""
-        return torch.empty(2, len(self.places.places), self.heads.keys, self.heads.size)
+        counts = (len(places.queries), heads.queries, heads.keys, heads.size)
+        return Look(None, *map(_at, tensors), heads.scale, self.window, *counts)
 
 
 class Once(Direct):

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmops.lm.fast.adapt import Factors, Gradients
+from llmops.lm.fast.adapt import Gradients
 from llmops.lm.fast.attend import Direct, Once, Places
 from llmops.lm.fast.attention import Attention, Heads
 from llmops.lm.fast.fused import Fused
@@ -129,9 +129,6 @@ class Pass:
         return found
 
 
-AllFactors = Sequence[Sequence[Factors | None]]
-
-
 def forward(block: Block, step: Pass, x_TD: Tensor, after_TD: Tensor, room: Room, before: Tensor | None = None) -> Kept:
     """Fill `after_TD` with the residual stream after the block; returns what `backward` needs, in `room`.
 
@@ -219,7 +216,7 @@ def _mlp_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Grad
 
 
 def _attention_backward(block: Block, step: Pass, kept: Kept, d_TD: Tensor, into: Gradients, lowest: bool) -> None:
-    """Turn `d_TD` into the gradient of the stream before attention, in place."""
+    """Turn `d_TD` into the gradient of the stream before attention, in place; not of the `lowest` block."""
     passes, desk = step.passes, step.rooms.desk
     ax_qkv, ax_out, _, _ = kept.products
     mark = desk.used

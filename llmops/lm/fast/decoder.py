@@ -18,7 +18,7 @@ from torch import Tensor
 from llmops.core.errors import LlmopsError
 from llmops.lm.fast.adapt import Factors, Gradients
 from llmops.lm.fast.attend import LANE, places_of
-from llmops.lm.fast.block import AllFactors, Kept, Pass, backward, forward
+from llmops.lm.fast.block import Kept, Pass, backward, forward
 from llmops.lm.fast.families import FAMILIES, Stack, rank_of
 from llmops.lm.fast.fused import Fused
 from llmops.lm.fast.head import Head, Vocabulary, shared_logprobs
@@ -26,6 +26,8 @@ from llmops.lm.fast.plain import Plain, Turn
 from llmops.lm.fast.room import Lender, Rooms
 from llmops.lm.fast.spans import groups_of
 from llmops.lm.mapped import lying_of
+
+AllFactors = Sequence[Sequence[Factors | None]]  # of a layer: of each group, of each projection
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@
    what they have on warm squares (recipes/LOG.md).
 
    128 columns at a time, their weights laid out in pairs once for some rows, in the second cache; all that a number of y
-   is the sum of is added in float32 and rounded once, as soon as six rows have it. What gates do follows at once: act(gate) * up of the sums of both,
-   or, of the sums that are its gradient, those of gate and up. */
+   is the sum of is added in float32 and rounded once, as soon as six rows have it. What gates do follows at once:
+   act(gate) * up of the sums of both, or, of the sums that are its gradient, those of gate and up. */
 
 #include "adapt.h"
 #include "gates.h"
@@ -41,8 +41,8 @@ typedef struct {
     long x_stride, onto_stride, y_stride, rows, gelu;
 } Rows;
 
-/* Some rows of a panel of columns: of layer `layer`, and of as many more as `together` says the same columns beside each
-   other; on the way back of all. */
+/* Some rows of a panel of columns: of `together` layers from `layer` on, the same columns of each beside each other; on
+   the way back of all. */
 typedef struct {
     long from, count, layer, together, column, columns;
     pair *laid;
@@ -81,9 +81,11 @@ static void adapt_tile(const Stack *of, int way_back, const Piece *piece, const 
         if (!layer->ranks) continue;
         const pair *at[TILE];
         for (long r = 0; r < TILE; r++) at[r] = left[r] + layer->first / 2;
-        tile((Left){0, at, 0, 1}, layer->up + piece->column, layer->columns, layer->ranks / 2, sums + n * each, PANEL, each, 1);
+        const pair *up = layer->up + piece->column;
+        tile((Left){0, at, 0, 1}, up, layer->columns, layer->ranks / 2, sums + n * each, PANEL, each, 1);
     }
 }
+
 /* TILE rows of sums, the first `count` of them from row `row` on, rounded, to their columns of y. */
 static void write_out(const Rows *io, long row, long count, long column, long columns, const float *sums) {
     for (long r = 0; r < count; r++, row++, sums += PANEL) {

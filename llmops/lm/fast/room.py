@@ -18,7 +18,8 @@ ALIGNED = 64  # bytes; a line of the cache, and the widest register
 class Room:
     """A stack of tensors of one type in one piece of memory. What does not fit is allocated by itself.
 
-    What was taken before at the same place is the same tensor: to make one takes its time, and all layers do alike.
+    What was taken before at the same place is the same tensor: to make one takes its time, and from a desk all layers
+    take alike.
     """
 
     def __init__(self, numbers: int, dtype: torch.dtype) -> None:
