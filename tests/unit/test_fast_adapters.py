@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,3 +98,10 @@ def test_what_the_compiler_says_of_the_processor_is_what_the_kernels_do() -> Non
         assert not kernels.multiplies_pairs()
     else:
         assert kernels.multiplies_pairs() == (kernels.Compiled(torch.bfloat16).direct is not None)
+
+
+def test_a_scale_is_no_reason_to_round_again() -> None:
+    sizes = GROUPS["q, k and v"]
+    once, more = ([replace(one, scale=scale) for one in factors_of(sizes) if one] for scale in (1.0, 1.5))
+    (*_, plain), (*_, scaled) = (results(Products(sizes, torch.bfloat16), sizes, list(f), 37) for f in (once, more))
+    assert torch.equal(scaled, 1.5 * plain)

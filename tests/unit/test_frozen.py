@@ -25,6 +25,7 @@ from llmops.lm.fast.room import Room
 from llmops.lm.pack import Pack, hidden_states, states_at
 from llmops.lm.render import Example
 from tests.unit.test_fast import adapted, bare, pack, short_blocks
+from tests.unit.test_products import able
 
 __all__ = ["pack", "short_blocks"]
 
@@ -33,12 +34,7 @@ ROUNDING = 2.0**-8  # of bfloat16, to the nearest
 
 @pytest.fixture(scope="module")
 def compiled() -> kernels.Compiled:
-    if not kernels.working_compiler():
-        pytest.skip("no C compiler here")
-    made = kernels.Compiled(torch.bfloat16)
-    if not made.in_pairs:
-        pytest.skip("this processor does not multiply bfloat16 in pairs")
-    return made
+    return able(torch.bfloat16, "in_pairs", "this processor does not multiply bfloat16 in pairs")
 
 
 @pytest.fixture

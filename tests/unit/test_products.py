@@ -27,14 +27,19 @@ from llmops.lm.stage import LocalSpeaker, rounded
 from tests.unit.test_likelihood import apart, questions
 
 
-@pytest.fixture(scope="module")
-def compiled() -> kernels.Compiled:
+def able(dtype: torch.dtype, ability: str, otherwise: str) -> kernels.Compiled:
+    """The kernels of one type of numbers, where they can do what is tested."""
     if not kernels.working_compiler():
         pytest.skip("no C compiler here")
-    made = kernels.Compiled(torch.float32)
-    if not made.faster:
-        pytest.skip("torch's own products are the ones to use on this processor")
+    made = kernels.Compiled(dtype)
+    if not getattr(made, ability):
+        pytest.skip(otherwise)
     return made
+
+
+@pytest.fixture(scope="module")
+def compiled() -> kernels.Compiled:
+    return able(torch.float32, "faster", "torch's own products are the ones to use on this processor")
 
 
 def drawn(*shape: int) -> torch.Tensor:

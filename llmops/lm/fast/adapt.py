@@ -67,8 +67,7 @@ class Gradients:
         """Of A and B of each adapter in turn, in their own precision, when all are filled."""
         assert self.open == 0, f"{self.open} numbers of the gradient were not filled"
         pieces = self.whole.split(self.sizes)
-        found = [piece.view(of.shape) for piece, of in zip(pieces, self.trained, strict=True)]
-        return [one.to(of.dtype) for one, of in zip(found, self.trained, strict=True)]
+        return [piece.view(of.shape).to(of.dtype) for piece, of in zip(pieces, self.trained, strict=True)]
 
 
 class Adapters(Protocol):
@@ -171,7 +170,7 @@ class Narrow:
                 if rank
             )
         )
-        self.factors = sum(part.rank * (self.inputs + part.columns) for part in self.parts)
+        self.numbers = sum(part.rank * (self.inputs + part.columns) for part in self.parts)
         of_b = sum(part.columns * part.ranks for part in self.parts)
         self.packed = [torch.zeros(count, dtype=torch.bfloat16) for count in [self.inputs * self.rank] * 2 + [of_b] * 2]
         self.group = Group(
@@ -218,7 +217,7 @@ class Narrow:
     def gradients(
         self, x_TI: Tensor, ax_TR: Tensor, dy_TO: Tensor, dax_TR: Tensor, into: Gradients, room: Room
     ) -> None:
-        found = into.whole.data_ptr() + 4 * into.last(self.factors)
+        found = into.whole.data_ptr() + 4 * into.last(self.numbers)
         pairs = room.take(2 * (len(x_TI) + 1), self.rank)
         self.library.adapt_gradients(
             ctypes.byref(self.group),

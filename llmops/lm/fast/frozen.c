@@ -164,9 +164,8 @@ void frozen_product(const Stack *of, int way_back, const Rows *io) {
     long whole = way_back ? of->outputs : of->inputs;
     if (way_back) panels = (of->inputs + wide - 1) / wide;
     for (long n = 0; n < of->count && !way_back; n += together) panels += (of->layers[n].columns + wide - 1) / wide;
-    long parts = (ITEMS * threads + panels - 1) / panels, least_parts = (io->rows + CHUNK - 1) / CHUNK;
-    if (parts < least_parts && whole > 2 * DEPTH) parts = least_parts;
-    long part = up_to((io->rows + parts - 1) / parts, TILE);
+    long parts = (ITEMS * threads + panels - 1) / panels, part = up_to((io->rows + parts - 1) / parts, TILE);
+    if (whole > 2 * DEPTH) part = least(part, CHUNK); /* sums wait */
     parts = (io->rows + part - 1) / part;
 #pragma omp parallel for schedule(dynamic, 1)
     for (long item = 0; item < panels * parts; item++) {
